@@ -1,0 +1,1 @@
+"""What a notebook shows: profiles, figures, widgets and exercises."""
