@@ -1,0 +1,242 @@
+"""Where the images of each named data set come from, as plain numpy arrays."""
+
+import gzip
+import hashlib
+import io
+import json
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+from urllib.error import URLError
+
+import numpy as np
+from jaxtyping import Integer, UInt8
+
+EMBEDDED_FOLDER = Path(__file__).parent / "assets" / "data"
+DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
+FASHION_CLASSES = [
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+]  # fmt: skip
+IDX_NAMES = [
+    "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte",
+]  # fmt: skip
+DIGIT_CLASSES = [str(digit) for digit in range(10)]
+DIGITS_TEST_IMAGES = 360
+
+
+class Images(NamedTuple):
+    """Images with their labels and their row numbers in the original set."""
+
+    images: UInt8[np.ndarray, "n channels height width"]
+    labels: Integer[np.ndarray, "n"]
+    indices: Integer[np.ndarray, "n"]
+
+
+class Source(NamedTuple):
+    """A data set before a validation split is cut from its training images."""
+
+    train: Images
+    test: Images
+    classes: list[str]
+
+
+def fashion_mnist(root: Path | None, full: bool) -> Source:
+    """Fashion-MNIST (Xiao, Rasul & Vollgraf 2017, arXiv 1708.07747): the embedded subset or all of it."""
+    if not full:
+        _refuse_root("fashion-mnist", root, remedy="pass full=True to read all 60,000 images from your files")
+        arrays = embedded_fashion_mnist()
+        train, test = (
+            Images(*(arrays[f"{split}_{part}"] for part in Images._fields)) for split in ("train", "test")
+        )
+        return Source(train, test, FASHION_CLASSES)
+    if root is None and DEBIAN_FASHION_MNIST.is_dir():
+        root = DEBIAN_FASHION_MNIST
+    source = _idx_source("FashionMNIST", root, FASHION_CLASSES)
+    if len(source.test.labels) == 10_000 and not _has_fashion_labels(source):
+        raise ValueError(
+            f"root={str(root)!r} holds other images than Fashion-MNIST (MNIST uses the same file names): "
+            "point root at the Fashion-MNIST files"
+        )
+    return source
+
+
+def mnist(root: Path | None, full: bool) -> Source:
+    """MNIST handwritten digits (LeCun, Bottou, Bengio & Haffner 1998), 60,000 and 10,000 images."""
+    source = _idx_source("MNIST", root, DIGIT_CLASSES)
+    if _has_fashion_labels(source):
+        raise ValueError(
+            f"root={str(root)!r} holds Fashion-MNIST (it uses the file names of MNIST): "
+            "point root at the MNIST files"
+        )
+    return source
+
+
+def cifar10(root: Path | None, full: bool) -> Source:
+    """CIFAR-10 (Krizhevsky 2009), 50,000 and 10,000 colour images of 32x32."""
+    return _cifar_source("CIFAR10", "cifar-10-batches-py", root)
+
+
+def cifar100(root: Path | None, full: bool) -> Source:
+    """CIFAR-100 (Krizhevsky 2009), 50,000 and 10,000 colour images of 32x32."""
+    return _cifar_source("CIFAR100", "cifar-100-python", root)
+
+
+def digits(root: Path | None, full: bool) -> Source:
+    """The 1,797 8x8 digits inside scikit-learn (Alpaydin & Kaynak 1998), 360 of them kept for the test.
+
+    The sixteen grey levels 0..16 are stretched to 0..255. The test split does not depend on any seed.
+    """
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    _refuse_root("digits", root, remedy="leave root out, these images come with scikit-learn")
+    bunch = load_digits()
+    images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
+    parts = train_test_split(
+        np.arange(len(images)), test_size=DIGITS_TEST_IMAGES, stratify=bunch.target, random_state=0
+    )
+    train, test = (Images(images[rows], bunch.target[rows], rows) for rows in map(np.sort, parts))
+    return Source(train, test, DIGIT_CLASSES)
+
+
+SOURCES: dict[str, Callable[[Path | None, bool], Source]] = {
+    "fashion-mnist": fashion_mnist,
+    "mnist": mnist,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "digits": digits,
+}
+
+
+def embedded_fashion_mnist() -> dict[str, np.ndarray]:
+    """The arrays of the embedded file, by name; a file that is not the recorded one is a ValueError."""
+    path = EMBEDDED_FOLDER / "fashion-mnist.npz"
+    recorded = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["sha256"]
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != recorded:
+        raise ValueError(
+            f"the embedded data file {path} is damaged (sha256 {found}, recorded {recorded}): "
+            "reinstall kdlib, or make the file again with tools/make_fashion_mnist.py"
+        )
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        return dict(archive)
+
+
+def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
+    """Read one IDX file of unsigned bytes (the format of MNIST), plain or compressed (.gz).
+
+    Layout: two zero bytes, the type code 8, the number of dimensions, one big-endian 32-bit size per
+    dimension, then the values. Raises ValueError for a file that is not one, or is cut short.
+    """
+    remedy = "delete it and put a fresh copy there"
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path} is damaged ({error}): {remedy}") from error
+    if len(content) < 4 or content[:3] != b"\0\0\x08":
+        raise ValueError(f"{path} is not an IDX file of unsigned bytes: {remedy}")
+    header = 4 + 4 * content[3]
+    shape = tuple(np.frombuffer(content[4:header], dtype=">u4").tolist())
+    values = np.frombuffer(content[header:], dtype=np.uint8)
+    if values.size != np.prod(shape):
+        raise ValueError(f"{path} announces the shape {shape} but holds {values.size} values: {remedy}")
+    return values.reshape(shape)
+
+
+def cache_folder() -> Path:
+    """Where downloaded data sets are kept."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("kdlib", appauthor=False) / "datasets"
+
+
+def _refuse_root(name: str, root: Path | None, *, remedy: str) -> None:
+    if root is not None:
+        raise ValueError(f"root={str(root)!r} is not used by load({name!r}): {remedy}")
+
+
+def _has_fashion_labels(source: Source) -> bool:
+    return np.array_equal(source.test.labels, embedded_fashion_mnist()["test_labels"])
+
+
+def _idx_source(name: str, root: Path | None, classes: list[str]) -> Source:
+    """The IDX files of torchvision's data set `name`, downloaded when no root is given and none are there."""
+    if root is not None:
+        return read_idx_folder(name, root, classes)
+    if not _find_idx_files(name, cache_folder()):
+        _download(name, wanted=f"{', '.join(IDX_NAMES)} (plain or .gz)")
+    return read_idx_folder(name, cache_folder(), classes)
+
+
+def read_idx_folder(name: str, root: Path, classes: list[str]) -> Source:
+    """Read the four IDX files, plain or .gz, from `root` or from root/NAME/raw, where torchvision keeps them."""
+    paths = _find_idx_files(name, root)
+    if not paths:
+        raise FileNotFoundError(
+            f"no {name} files in root={str(root)!r}: put {', '.join(IDX_NAMES)} (plain or .gz) there "
+            f"or in {Path(name, 'raw')} below it, or leave root out to have them downloaded"
+        )
+    train_images, train_labels, test_images, test_labels = map(read_idx, paths)
+    return Source(
+        _images_from_idx(train_images, train_labels, paths[0]),
+        _images_from_idx(test_images, test_labels, paths[2]),
+        classes,
+    )
+
+
+def _find_idx_files(name: str, root: Path) -> list[Path]:
+    for folder in (root, root / name / "raw"):
+        paths = [_plain_or_compressed(folder / stem) for stem in IDX_NAMES]
+        if all(path.is_file() for path in paths):
+            return paths
+    return []
+
+
+def _plain_or_compressed(path: Path) -> Path:
+    return path if path.is_file() else path.with_name(f"{path.name}.gz")
+
+
+def _images_from_idx(images: np.ndarray, labels: np.ndarray, path: Path) -> Images:
+    if images.ndim != 3 or labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"{path} and its labels do not belong together: images of shape {images.shape}, "
+            f"labels of shape {labels.shape}"
+        )
+    return Images(images[:, None], labels, np.arange(len(labels)))
+
+
+def _cifar_source(name: str, batches: str, root: Path | None) -> Source:
+    from torchvision import datasets
+
+    read = getattr(datasets, name)
+    folder = cache_folder() if root is None else root
+    if root is None and not (folder / batches).is_dir():
+        _download(name, wanted=f"the unpacked folder {batches}")
+    try:
+        parts = [read(folder, train=train) for train in (True, False)]
+    except RuntimeError as error:
+        raise FileNotFoundError(
+            f"no complete {name} files in {folder}: put the unpacked folder {batches} there, "
+            "or leave root out to have it downloaded"
+        ) from error
+    train, test = (
+        Images(part.data.transpose(0, 3, 1, 2), np.array(part.targets), np.arange(len(part)))
+        for part in parts
+    )
+    return Source(train, test, list(parts[0].classes))
+
+
+def _download(name: str, *, wanted: str) -> None:
+    from torchvision import datasets
+
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        getattr(datasets, name)(folder, download=True)
+    except (URLError, ConnectionError, TimeoutError, RuntimeError) as error:
+        raise ConnectionError(
+            f"{name} is not in {folder} and could not be downloaded ({error}): connect to the network, "
+            f"or get {wanted} elsewhere and put them into {folder}, or into a folder of yours given as root=..."
+        ) from error
