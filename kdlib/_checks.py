@@ -1,0 +1,162 @@
+"""Checks of arguments, applied by a decorator above the annotations.
+
+A rule is a function `rule(name, value) -> value` that returns the value as the function should see it, or
+raises an error that names the argument, the value, and what is allowed.  A relation is a function
+`relation(arguments)` of all arguments by name, for what must hold between several of them.
+"""
+
+import functools
+import inspect
+import math
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def checked(*relations: Callable[[dict], None], **rules: Callable[[str, Any], Any]) -> Callable:
+    """Decorator: apply each rule to the argument of its name, then each relation, then call the function.
+
+    It stands above the annotated function, so bad input meets these messages before any type checker.
+    """
+
+    def decorate(function: Callable) -> Callable:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def checked_function(*args, **kwargs):
+            arguments = signature.bind(*args, **kwargs).arguments
+            for name, rule in rules.items():
+                if name in arguments:
+                    arguments[name] = rule(name, arguments[name])
+            for relation in relations:
+                relation(arguments)
+            return function(**arguments)
+
+        return checked_function
+
+    return decorate
+
+
+def finite_number(name: str, value: Any) -> float:
+    """A real number that is neither NaN nor infinite; NumPy's numbers count."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__} {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, got {value}")
+    return float(value)
+
+
+def positive_number(name: str, value: Any) -> float:
+    """A finite number above 0, such as a temperature."""
+    number = finite_number(name, value)
+    if number <= 0:
+        raise ValueError(f"{name} must be above 0, got {value}")
+    return number
+
+
+def non_negative_number(name: str, value: Any) -> float:
+    """A finite number of at least 0, such as the weight of a loss."""
+    number = finite_number(name, value)
+    if number < 0:
+        raise ValueError(f"{name} must be at least 0, got {value}")
+    return number
+
+
+def fraction(name: str, value: Any) -> float:
+    """A number in [0, 1], such as alpha."""
+    number = finite_number(name, value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"{name} must be in [0, 1], got {value}")
+    return number
+
+
+def open_fraction(name: str, value: Any) -> float:
+    """A number strictly between 0 and 1, such as a confidence."""
+    number = finite_number(name, value)
+    if not 0 < number < 1:
+        raise ValueError(f"{name} must be strictly between 0 and 1, got {value}")
+    return number
+
+
+def positive_integer(name: str, value: Any) -> int:
+    """An integer of at least 1, such as a number of bins."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__} {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    return int(value)
+
+
+def logits(name: str, value: Any) -> Tensor:
+    """A floating-point tensor of shape (batch, classes) with at least one row and one class."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if value.dim() != 2 or 0 in value.shape:
+        raise ValueError(
+            f"{name} must have shape (batch, classes), neither of them 0, got {tuple(value.shape)}"
+        )
+    if not value.is_floating_point():
+        raise ValueError(f"{name} must be floating-point logits, got {value.dtype}")
+    return value
+
+
+def several_logits(name: str, value: Any) -> Tensor:
+    """Logits of at least two classes: a softmax over one class is 1 whatever the network says."""
+    if logits(name, value).shape[1] < 2:
+        raise ValueError(f"{name} must have at least 2 classes, got shape {tuple(value.shape)}")
+    return value
+
+
+def same_shape(first: str, second: str) -> Callable[[dict], None]:
+    """Relation: two tensors have one shape and lie on one device."""
+
+    def relation(arguments: dict) -> None:
+        one, other = arguments[first], arguments[second]
+        if one.shape != other.shape:
+            raise ValueError(
+                f"{first} and {second} must have the same shape, got {tuple(one.shape)} and {tuple(other.shape)}"
+            )
+        if one.device != other.device:
+            raise ValueError(
+                f"{first} and {second} must be on one device, got {one.device} and {other.device}"
+            )
+
+    return relation
+
+
+def labels_fit(labels: Any, logits_shape: tuple[int, ...], name: str = "labels") -> None:
+    """Labels are int64 of shape (batch,) with values in [0, classes).
+
+    Values are read on the CPU only: on an accelerator that would stall its queue at every step.
+    """
+    batch, classes = logits_shape
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(labels).__name__}")
+    if labels.dtype != torch.int64:
+        raise ValueError(f"{name} must be class numbers of dtype torch.int64, got {labels.dtype}")
+    if labels.shape != (batch,):
+        raise ValueError(
+            f"{name} must have shape ({batch},) to match logits of shape {(batch, classes)}, "
+            f"got {tuple(labels.shape)}"
+        )
+    if labels.device.type == "cpu":
+        lowest, highest = (bound.item() for bound in labels.aminmax())
+        if lowest < 0 or highest >= classes:
+            offending = lowest if lowest < 0 else highest
+            raise ValueError(f"{name} must be in [0, {classes - 1}] for {classes} classes, got {offending}")
+
+
+def labels_match(arguments: dict) -> None:
+    """Relation: `labels` fit `student_logits`."""
+    labels_fit(arguments["labels"], tuple(arguments["student_logits"].shape))
+
+
+def all_finite(name: str, value: Tensor) -> None:
+    """No NaN and no infinity in a tensor; the message says where the first one is."""
+    bad = (~torch.isfinite(value)).nonzero()
+    if len(bad):
+        position = tuple(bad[0].tolist())
+        raise ValueError(f"{name} must be finite, got {value[position].item()} at position {position}")

@@ -1,0 +1,314 @@
+"""Losses on logits.
+
+Pure functions of a batch.  All of them
+- take floating-point logits of shape (batch, classes), the student's first, and return a scalar;
+- send gradients to the student only: the teacher's logits are detached;
+- compute in float32 where the logits are bfloat16 or float16, and in float64 where they are float64;
+- are finite, with finite gradients, for finite logits (below 1e15 where they are squared): log_softmax is used
+  throughout, never the logarithm of a softmax;
+- raise ValueError where shapes differ, a number leaves its range, a label is not a class, or a logit is NaN
+  or infinite.  The values of labels and logits are examined on the CPU only, since reading them from an
+  accelerator would stall it at every step; there a NaN spreads to the loss.
+
+Words: z are the student's logits, v the teacher's, T the temperature, N the number of classes.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from kdlib import _checks
+from kdlib._checks import checked, fraction, labels_match, non_negative_number, positive_number, same_shape
+
+# Below this length a row has no direction worth comparing; it bounds the gradient of cosine and Pearson.
+_SHORTEST = 1e-6
+
+
+class LossTerms(NamedTuple):
+    """The loss to minimise and its two unweighted parts: total = alpha * distill + (1 - alpha) * task."""
+
+    total: Float[Tensor, ""]
+    task: Float[Tensor, ""]
+    distill: Float[Tensor, ""]
+
+
+def _refuse_non_finite(function: Callable) -> Callable:
+    """Blame the logits when a loss is not finite.
+
+    Finite logits give a finite loss, so looking at the loss is enough, and much cheaper than looking
+    through both tensors of logits at every step.
+    """
+
+    @functools.wraps(function)
+    def guarded(student_logits, teacher_logits, *args, **kwargs):
+        result = function(student_logits, teacher_logits, *args, **kwargs)
+        loss = result.total if isinstance(result, LossTerms) else result
+        if loss.device.type == "cpu" and not math.isfinite(loss.item()):
+            _checks.all_finite("student_logits", student_logits)
+            _checks.all_finite("teacher_logits", teacher_logits)
+            largest = max(student_logits.abs().max().item(), teacher_logits.abs().max().item())
+            raise ValueError(
+                f"{function.__name__} overflows {loss.dtype}: "
+                f"student_logits and teacher_logits reach {largest:.3g} in magnitude"
+            )
+        return result
+
+    return guarded
+
+
+def _loss(*relations, logits=_checks.logits, **rules) -> Callable:
+    """Decorator of every loss here: two matching tensors of logits, then rules of the loss's own."""
+    rules = {"student_logits": logits, "teacher_logits": logits} | rules
+    arguments = checked(same_shape("student_logits", "teacher_logits"), *relations, **rules)
+    return lambda function: arguments(_refuse_non_finite(function))
+
+
+def _softened(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Both logits over T, in float32 or float64, the teacher's without its graph."""
+    student, teacher = (
+        logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
+        for logits in (student_logits, teacher_logits.detach())
+    )
+    return student, teacher
+
+
+def _divergence(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """KL(softmax(teacher) || softmax(student)) over the last axis, summed, then averaged over the first."""
+    return F.kl_div(
+        F.log_softmax(student_logits, dim=-1),
+        F.log_softmax(teacher_logits, dim=-1),
+        reduction="batchmean",  # "mean" divides by the number of classes too, a hidden alpha
+        log_target=True,
+    )
+
+
+@_loss(logits=_checks.several_logits, temperature=positive_number)
+def soft_target_loss(
+    student_logits: Float[Tensor, "batch classes"],
+    teacher_logits: Float[Tensor, "batch classes"],
+    temperature: float | int,
+) -> Float[Tensor, ""]:
+    """Cross-entropy with the teacher's softened probabilities, less their entropy (Hinton et al. 2015).
+
+        L = T^2 * mean over batch of sum over classes of p * (log p - log q),
+        p = softmax(v / T), q = softmax(z / T)
+
+    T^2 keeps the gradient, T * (q - p) / batch, at the size of a label's as T grows.  As T -> infinity L
+    tends to half the mean squared difference of logits that have been centred in each row, and its gradient
+    to (z - v) / N per image: matching logits is the limit of distillation.
+
+    In float32 the value has an absolute error of about 1e-7 * T^2, so read it in float64 above T = 100;
+    the gradient's error is about 1e-7 * T.
+
+    Common implementations differ: `nn.KLDivLoss()` by default also divides by the number of classes; some
+    leave out T^2; `q * (q.log() - p_log)` is NaN where a probability underflows.
+
+    Source: Hinton, Vinyals & Dean 2015, arXiv 1503.02531.
+    """
+    return temperature**2 * _divergence(*_softened(student_logits, teacher_logits, temperature))
+
+
+def _labels_or_alpha_one(arguments: dict) -> None:
+    if arguments["labels"] is not None:
+        labels_match(arguments)
+    elif arguments["alpha"] != 1:
+        raise ValueError(f"labels may be None only where alpha = 1, got alpha = {arguments['alpha']}")
+
+
+@_loss(_labels_or_alpha_one, logits=_checks.several_logits, temperature=positive_number, alpha=fraction)
+def distillation_loss(
+    student_logits: Float[Tensor, "batch classes"],
+    teacher_logits: Float[Tensor, "batch classes"],
+    labels: Int[Tensor, "batch"] | None,
+    *,
+    temperature: float | int,
+    alpha: float | int,
+) -> LossTerms:
+    """Distillation with labels: alpha weighs the teacher, 1 - alpha the labels.
+
+        total = alpha * distill + (1 - alpha) * task
+        distill = soft_target_loss(z, v, T), task = cross_entropy(z, labels) at T = 1
+
+    labels: int64 of shape (batch,), each in [0, classes); None, for images without labels, where alpha = 1.
+    Returns LossTerms; `task` and `distill` are not weighted.  At alpha = 0 `total` is `task` itself, whatever
+    the teacher says; at alpha = 1 it is `distill` itself, and `task` is NaN (unknown) where labels is None.
+
+    Common implementations differ: Keras and torchdistill weigh the labels by alpha; RepDistiller's weights
+    do not add to 1; others swap the two, unseen while alpha = 0.5.
+
+    Source: Hinton, Vinyals & Dean 2015, arXiv 1503.02531.
+    """
+    student, teacher = _softened(student_logits, teacher_logits)
+    distill = temperature**2 * _divergence(student / temperature, teacher / temperature)
+    task = torch.full_like(distill, math.nan) if labels is None else F.cross_entropy(student, labels)
+    if alpha == 0:  # 0 * distill would be NaN where the teacher's logits are infinite
+        total = task
+    elif alpha == 1:
+        total = distill
+    else:
+        total = alpha * distill + (1 - alpha) * task
+    return LossTerms(total, task, distill)
+
+
+@_loss()
+def logit_mse_loss(
+    student_logits: Float[Tensor, "batch classes"],
+    teacher_logits: Float[Tensor, "batch classes"],
+) -> Float[Tensor, ""]:
+    """Mean squared difference of logits, (z - v)^2 averaged over batch and classes.
+
+    Half of it is what soft_target_loss tends to as T -> infinity, where each row of z - v has mean zero.
+    Unlike a softmax it sees a constant that is added to a row.
+
+    Common implementations differ: Ba & Caruana halve it and sum over classes; Kim et al. sum over classes.
+
+    Source: Ba & Caruana 2014, arXiv 1312.6184; Kim et al. 2021, arXiv 2105.08919.
+    """
+    student, teacher = _softened(student_logits, teacher_logits)
+    return F.mse_loss(student, teacher)
+
+
+@_loss()
+def cosine_logit_loss(
+    student_logits: Float[Tensor, "batch classes"],
+    teacher_logits: Float[Tensor, "batch classes"],
+) -> Float[Tensor, ""]:
+    """One minus the cosine of the angle between the two rows of logits, averaged over the batch; in [0, 2].
+
+        L = 1 - mean over batch of <z, v> / (|z| |v|)
+
+    It ignores how long a row is, and so how confident the student is.  A length counts as 1e-6 where it is
+    shorter, which bounds the gradient; a row of zeros has cosine 0.
+
+    Common implementations differ: they compare flattened feature maps, whose layouts need not agree, where
+    logits always do.
+    """
+    student, teacher = _softened(student_logits, teacher_logits)
+    return 1 - F.cosine_similarity(student, teacher, dim=1, eps=_SHORTEST).mean()
+
+
+@_loss(
+    labels_match,
+    logits=_checks.several_logits,
+    temperature=positive_number,
+    alpha=non_negative_number,
+    beta=non_negative_number,
+)
+def decoupled_loss(
+    student_logits: Float[Tensor, "batch classes"],
+    teacher_logits: Float[Tensor, "batch classes"],
+    labels: Int[Tensor, "batch"],
+    *,
+    temperature: float | int = 4.0,
+    alpha: float | int = 1.0,
+    beta: float | int = 8.0,
+) -> Float[Tensor, ""]:
+    """Decoupled distillation (DKD): the label's class against the rest, and the rest among themselves.
+
+        L = T^2 * mean over batch of (alpha * TCKD + beta * NCKD)
+        TCKD = KL of (p_label, 1 - p_label), teacher to student
+        NCKD = KL of the softmax over the other classes, teacher to student
+
+    soft_target_loss is the case alpha = 1, beta = 1 - the teacher's p_label, image by image.  alpha and beta
+    are weights of at least 0; this alpha is not the alpha of distillation_loss.  The paper adds the labels'
+    cross-entropy with weight 1 and warms L up over the first epochs (`kdlib.schedules.warmup`).
+
+    With two classes nothing is left to compare among the rest: NCKD is 0 and L = alpha * soft_target_loss.
+
+    Common implementations differ: the reference code takes the logarithm of a softmax, whose gradient is not
+    finite from a logit gap of about 100, and is undefined for two classes.  Here 1 - p_label stays a
+    logarithm: it is a softmax of the label's logit against the logsumexp of the rest.
+
+    Source: Zhao et al. 2022, arXiv 2203.08679.
+    """
+    student, teacher = _softened(student_logits, teacher_logits, temperature)
+    rest = torch.arange(student.shape[1] - 1, device=labels.device).repeat(len(labels), 1)
+    rest = rest + (rest >= labels[:, None])  # every class but the label's
+    student_rest, teacher_rest = student.gather(1, rest), teacher.gather(1, rest)
+    target = _divergence(
+        _label_against_rest(student, student_rest, labels), _label_against_rest(teacher, teacher_rest, labels)
+    )
+    return temperature**2 * (alpha * target + beta * _divergence(student_rest, teacher_rest))
+
+
+def _label_against_rest(logits: Tensor, rest: Tensor, labels: Tensor) -> Tensor:
+    """Logits of two outcomes, (batch, 2): the label's class, and any other."""
+    return torch.cat([logits.gather(1, labels[:, None]), rest.logsumexp(dim=1, keepdim=True)], dim=1)
+
+
+@_loss(
+    logits=_checks.several_logits,
+    temperature=positive_number,
+    inter=non_negative_number,
+    intra=non_negative_number,
+)
+def correlation_loss(
+    student_logits: Float[Tensor, "batch classes"],
+    teacher_logits: Float[Tensor, "batch classes"],
+    *,
+    temperature: float | int = 1.0,
+    inter: float | int = 1.0,
+    intra: float | int = 1.0,
+) -> Float[Tensor, ""]:
+    """Correlation instead of equality (DIST): the student may rescale and shift the teacher's probabilities.
+
+        L = inter * (1 - mean over images of rho(q_image, p_image))
+          + intra * (1 - mean over classes of rho(q_class, p_class))
+        p = softmax(v / T), q = softmax(z / T), rho = Pearson's correlation
+
+    q_image is a row (one image, all classes), q_class a column (one class, all images of the batch).
+    inter and intra, weights of at least 0, are the paper's beta and gamma.
+
+    A row or column without spread has no correlation: rho is 0 there.  So it is in every column of a batch of
+    one.  A spread below 1e-6 counts as 1e-6, which bounds the gradient.
+
+    Common implementations differ: the reference code multiplies by T^2, which a correlation, free of scale,
+    does not need; torchdistill's class term has the wrong sign, and so drives the columns apart.
+
+    Source: Huang et al. 2022, arXiv 2205.10536.
+    """
+    student, teacher = (
+        logits.softmax(dim=1) for logits in _softened(student_logits, teacher_logits, temperature)
+    )
+    return inter * (1 - _pearson(student, teacher, dim=1)) + intra * (1 - _pearson(student, teacher, dim=0))
+
+
+def _pearson(first: Tensor, second: Tensor, dim: int) -> Tensor:
+    """Pearson's correlation along `dim`, averaged over the other axis."""
+    first, second = (values - values.mean(dim=dim, keepdim=True) for values in (first, second))
+    return F.cosine_similarity(first, second, dim=dim, eps=_SHORTEST).mean()
+
+
+@_loss(temperature=positive_number)
+def multilabel_distillation_loss(
+    student_logits: Float[Tensor, "batch classes"],
+    teacher_logits: Float[Tensor, "batch classes"],
+    temperature: float | int = 1.0,
+) -> Float[Tensor, ""]:
+    """Distillation where an image may carry any number of labels: one yes-or-no question per class.
+
+        L = T^2 * mean over batch of sum over classes of KL((p, 1 - p) || (q, 1 - q)),
+        p = sigmoid(v / T), q = sigmoid(z / T)
+
+    A softmax would make the classes compete.  A sigmoid is a softmax against a second logit of 0, which is
+    how it is computed, without overflow.
+
+    Common implementations differ: binary cross-entropy with soft targets has the same gradient but is not 0
+    where student and teacher agree; many average over classes.
+
+    Source: Yang et al. 2023, arXiv 2308.06453, whose logit term this is, with the temperature of Hinton et
+    al. 2015, arXiv 1503.02531.
+    """
+    student, teacher = (
+        torch.stack([logits, torch.zeros_like(logits)], dim=-1)
+        for logits in _softened(student_logits, teacher_logits, temperature)
+    )
+    return temperature**2 * _divergence(student, teacher)
