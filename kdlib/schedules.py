@@ -7,11 +7,11 @@ schedules here are small values: they compare, print and pickle, so they can be 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from kdlib._checks import finite_number, fraction, open_fraction
+from kdlib._checks import finite_number, fraction, open_fraction, positive_number
 
 Schedule = Callable[[float], float]
+_RANGES = {"temperature": positive_number, "alpha": fraction}
 
 
 @dataclass(frozen=True)
@@ -79,31 +79,32 @@ class warmup:
         return _between(self.start, self.end, min(fraction("progress", progress) / self.share, 1.0))
 
 
-def as_schedule(value: float | int | Schedule, *, name: str, rule: Callable[[str, Any], float]) -> Schedule:
-    """A schedule from a number or a schedule, whose every value obeys `rule`.
+def as_schedule(value: float | int | Schedule, *, name: str) -> Schedule:
+    """A schedule from a number or a schedule, whose every value is in the range of what it is for.
 
-    name: what the schedule is for, such as "temperature"; every error names it.
-    rule: the allowed range, such as `kdlib._checks.positive_number` or `fraction`.
+    name: "temperature" (above 0) or "alpha" (in [0, 1]).
 
     The range is checked at both ends now, so that a bad schedule fails before training, and again at
-    every call.  Raises ValueError where a value leaves the range, TypeError where it is not a number.
+    every call.  Raises ValueError, naming `name`, where a value leaves the range, TypeError where it is no
+    number.
     """
+    if name not in _RANGES:
+        raise ValueError(f"name must be one of {sorted(_RANGES)}, got {name!r}")
     if not callable(value):
-        return constant(rule(name, value))
-    schedule = _Checked(value, name, rule)
+        return constant(_RANGES[name](name, value))
+    schedule = _InRange(value, name)
     schedule(0.0)
     schedule(1.0)
     return schedule
 
 
 @dataclass(frozen=True)
-class _Checked:
+class _InRange:
     schedule: Schedule
     name: str
-    rule: Callable[[str, Any], float]
 
     def __call__(self, progress: float | int) -> float:
-        return self.rule(f"{self.name} at progress {progress:g}", self.schedule(progress))
+        return _RANGES[self.name](f"{self.name} at progress {progress:g}", self.schedule(progress))
 
 
 def _between(start: float | int, end: float | int, share: float) -> float:
