@@ -1,0 +1,161 @@
+"""Figures drawn in the browser itself: real logits go in, the mathematics of `static/maths.js` moves them."""
+
+import base64
+import io
+from typing import Any
+
+import anywidget
+import numpy as np
+import traitlets
+from PIL import Image
+
+from kdlib.lesson import browser, figures
+
+
+class _Hero(anywidget.AnyWidget):
+    _css = browser.stylesheet()
+    images = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    names = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    labels = traitlets.List(traitlets.Int()).tag(sync=True)
+    classes = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    selected = traitlets.Int(0).tag(sync=True)
+    temperature = traitlets.Float().tag(sync=True)
+    minimum = traitlets.Float().tag(sync=True)
+    maximum = traitlets.Float().tag(sync=True)
+    alpha = traitlets.Float(None, allow_none=True).tag(sync=True)
+    caption = traitlets.Unicode().tag(sync=True)
+
+    def __repr__(self) -> str:
+        moved = "temperature" if self.alpha is None else "temperature, alpha"
+        return f"Interactive figure: open the notebook in JupyterLab to move {moved} and to pick an image."
+
+
+class TemperatureHero(_Hero):
+    """See `temperature_hero`."""
+
+    _esm = browser.script("maths.js", "page.js", "temperature.js")
+    logits = traitlets.List(traitlets.List(traitlets.Float())).tag(sync=True)
+
+
+class GradientHero(_Hero):
+    """See `gradient_hero`."""
+
+    _esm = browser.script("maths.js", "page.js", "gradient.js")
+    student_logits = traitlets.List(traitlets.List(traitlets.Float())).tag(sync=True)
+    teacher_logits = traitlets.List(traitlets.List(traitlets.Float())).tag(sync=True)
+
+
+def temperature_hero(
+    images: Any,
+    logits: Any,
+    labels: Any,
+    classes: Any,
+    *,
+    caption: str,
+    temperature: float | int = 4.0,
+    alpha: float | int | None = None,
+    temperatures: tuple[float | int, float | int] = (0.5, 20.0),
+    names: Any = None,
+) -> TemperatureHero:
+    """What the temperature does to one prediction: logits, softmax(z / T), the label, the entropy over T.
+
+    With `alpha`, a second slider shows the mixed target alpha * softmax(z / T) + (1 - alpha) * onehot(label).
+    The browser draws it without the kernel. `names` says what the picker calls each image.
+
+    Arrays or tensors: images uint8 (n, height, width) or (n, channels, height, width), logits (n, classes),
+    labels (n,). `classes` are the names of the classes.
+
+    Raises:
+        ValueError: shapes that do not fit each other, a label that is no class, logits that are not finite,
+            a temperature outside its range, alpha outside [0, 1].
+    """
+    common = _common(images, labels, classes, names, caption, temperature, temperatures, alpha)
+    return TemperatureHero(logits=_checked_logits("logits", logits, common), **common)
+
+
+def gradient_hero(
+    images: Any,
+    student_logits: Any,
+    teacher_logits: Any,
+    labels: Any,
+    classes: Any,
+    *,
+    caption: str,
+    temperature: float | int = 4.0,
+    alpha: float | int = 0.5,
+    temperatures: tuple[float | int, float | int] = (0.5, 20.0),
+    names: Any = None,
+) -> GradientHero:
+    """How the label and the teacher push the student's logits z, and what their mix does as alpha moves.
+
+    task = softmax(z) - onehot(label); distill = T (softmax(z / T) - softmax(z_teacher / T)), which is the
+    gradient of T^2 KL; mix = alpha * distill + (1 - alpha) * task. Bars show the push (minus the gradient) on
+    each logit, arrows the three vectors in their common plane, with their norms.
+
+    Arguments and errors as for `temperature_hero`.
+    """
+    common = _common(images, labels, classes, names, caption, temperature, temperatures, alpha)
+    return GradientHero(
+        student_logits=_checked_logits("student_logits", student_logits, common),
+        teacher_logits=_checked_logits("teacher_logits", teacher_logits, common),
+        **common,
+    )
+
+
+def _common(images, labels, classes, names, caption, temperature, temperatures, alpha) -> dict[str, Any]:
+    low, high = temperatures
+    if not 0 < low < high:
+        raise ValueError(f"temperatures={temperatures!r} must be a range (low, high) with 0 < low < high")
+    if not low <= temperature <= high:
+        raise ValueError(f"temperature={temperature!r} lies outside temperatures={temperatures!r}")
+    if alpha is not None and not 0 <= alpha <= 1:
+        raise ValueError(f"alpha={alpha!r} must lie in [0, 1]")
+    sources = [_data_uri(image) for image in np.asarray(images)]
+    labels = [int(label) for label in labels]
+    classes = [str(name) for name in classes]
+    if not sources or len(labels) != len(sources):
+        raise ValueError(
+            f"{len(sources)} images and {len(labels)} labels: give one label per image, at least 1"
+        )
+    for label in labels:
+        if not 0 <= label < len(classes):
+            raise ValueError(
+                f"label {label} is not one of the {len(classes)} classes (0 to {len(classes) - 1})"
+            )
+    names = [classes[label] for label in labels] if names is None else [str(name) for name in names]
+    if len(names) != len(sources):
+        raise ValueError(f"{len(names)} names for {len(sources)} images: give one name per image")
+    return {
+        "images": sources,
+        "labels": labels,
+        "classes": classes,
+        "names": names,
+        "caption": figures.checked_caption(caption),
+        "temperature": float(temperature),
+        "minimum": float(low),
+        "maximum": float(high),
+        "alpha": None if alpha is None else float(alpha),
+    }
+
+
+def _checked_logits(argument: str, logits: Any, common: dict[str, Any]) -> list[list[float]]:
+    table = np.asarray(logits, dtype=np.float64)
+    expected = (len(common["images"]), len(common["classes"]))
+    if table.shape != expected:
+        raise ValueError(f"{argument} has shape {table.shape}, but (images, classes) is {expected}")
+    if not np.isfinite(table).all():
+        raise ValueError(f"{argument} must be finite; it holds NaN or infinity")
+    return table.tolist()
+
+
+def _data_uri(image: np.ndarray) -> str:
+    """The image as a PNG that a page can hold: uint8 (height, width) or (1 or 3 channels, height, width)."""
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and len(image) not in (1, 3)):
+        raise ValueError(
+            f"each image must be uint8 of shape (height, width) or (1 or 3, height, width), "
+            f"not {image.dtype} of shape {image.shape}"
+        )
+    pixels = image if image.ndim == 2 else image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(file, format="png")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,152 @@
+// The gradient hero: how label and teacher push the student's logits, and the mix of both as alpha moves.
+
+const ROW = 26;
+const TOP = 30;
+const COLUMN = { name: 112, task: 122, distill: 264, total: 406 };
+const WIDTH = { column: 132, all: 545 };
+const PLANE = { size: 300, margin: 34 };
+const TERMS = {
+  task: { title: "label", role: "kd-label" },
+  distill: { title: "teacher", role: "kd-teacher" },
+  total: { title: "mix", role: "kd-mix" },
+};
+
+function pushes(classes) {
+  const chart = drawing(WIDTH.all, TOP + ROW * classes.length + 6, "Push on each logit of the student");
+  const rows = classes.map((name, index) => {
+    const y = TOP + ROW * index;
+    chart.append(text(name, { x: COLUMN.name - 8, y: y + ROW / 2 + 1, class: "kd-end" }));
+    return Object.fromEntries(
+      Object.entries(TERMS).map(([term, { role }]) => {
+        const bar = svg("rect", { class: role, y: y + 4, height: ROW - 8, width: 0 });
+        chart.append(bar);
+        return [term, bar];
+      }),
+    );
+  });
+  for (const [term, { title }] of Object.entries(TERMS)) {
+    const middle = COLUMN[term] + WIDTH.column / 2;
+    chart.append(
+      text(title, { x: middle, y: 18, class: "kd-middle kd-strong" }),
+      svg("path", { class: "kd-axis", d: `M${middle} ${TOP}v${ROW * classes.length}` }),
+    );
+  }
+  return { chart, rows };
+}
+
+function arrows() {
+  const chart = drawing(PLANE.size, PLANE.size, "The two gradients and their mix as arrows in their plane");
+  const between = svg("line", { class: "kd-stem" });
+  chart.append(between);
+  const parts = Object.fromEntries(
+    Object.entries(TERMS).map(([term, { title, role }]) => {
+      const arrow = { line: svg("line", { class: `kd-arrow ${role}` }), head: svg("path", { class: role }) };
+      const name = text(title, { class: "kd-middle" });
+      chart.append(arrow.line, arrow.head, name);
+      return [term, { ...arrow, name }];
+    }),
+  );
+  return { chart, between, parts };
+}
+
+/** Draw one arrow from the origin; its head is a triangle turned into its direction. */
+function point(part, origin, tip) {
+  const [dx, dy] = [tip.x - origin.x, tip.y - origin.y];
+  const length = Math.hypot(dx, dy) || 1;
+  set(part.line, { x1: origin.x, y1: origin.y, x2: tip.x, y2: tip.y });
+  const turn = (Math.atan2(dy, dx) * 180) / Math.PI;
+  set(part.head, { d: "M2 0L-12 6V-6Z", transform: `translate(${tip.x} ${tip.y}) rotate(${turn})` });
+  set(part.name, { x: tip.x + (16 * dx) / length, y: tip.y + (16 * dy) / length + 4 });
+}
+
+function render({ model, el }) {
+  const names = ["images", "student_logits", "teacher_logits", "labels", "classes"];
+  const [images, students, teachers, labels, classes] = names.map((name) => model.get(name));
+  const { state, send, follow } = sharedState(model, ["selected", "temperature", "alpha"]);
+  const picture = html("img", { class: "kd-picture" });
+  const title = html("figcaption");
+  const { chart, rows } = pushes(classes);
+  const plane = arrows();
+  const numbers = html("p", { class: "kd-numbers", "aria-live": "off" });
+
+  function draw() {
+    const chosen = state.selected;
+    const terms = gradients(
+      students[chosen], teachers[chosen], labels[chosen], state.temperature, state.alpha,
+    );
+    const reach = Math.max(...terms.task.map(Math.abs), ...terms.distill.map(Math.abs), 1e-9);
+    for (const term of Object.keys(TERMS)) {
+      const zero = COLUMN[term] + WIDTH.column / 2;
+      rows.forEach((row, index) => {
+        const push = -terms[term][index] / reach; // a descent step moves against the gradient
+        const width = Math.abs(push) * (WIDTH.column / 2);
+        set(row[term], { x: push < 0 ? zero - width : zero, width });
+      });
+    }
+    drawPlane(terms);
+    const degrees = (angle(terms.task, terms.distill) * 180) / Math.PI;
+    numbers.textContent =
+      `‖label‖ = ${norm(terms.task).toFixed(3)}   ‖teacher‖ = ${norm(terms.distill).toFixed(3)}   ` +
+      `‖mix‖ = ${norm(terms.total).toFixed(3)}   angle = ${degrees.toFixed(0)}°`;
+  }
+
+  function drawPlane(terms) {
+    const [task, distill] = [norm(terms.task), norm(terms.distill)];
+    const between = angle(terms.task, terms.distill);
+    const unit = (PLANE.size - 2 * PLANE.margin) / Math.max(task, distill, 1e-9);
+    const origin = { x: PLANE.margin, y: PLANE.size - PLANE.margin };
+    const at = (x, y) => ({ x: origin.x + unit * x, y: origin.y - unit * y });
+    // The label's gradient lies along the axis; an obtuse angle needs room to the left of the origin.
+    if (between > Math.PI / 2) origin.x = PLANE.size / 2;
+    const vectors = {
+      task: [task, 0],
+      distill: [distill * Math.cos(between), distill * Math.sin(between)],
+    };
+    vectors.total = mix(state.alpha, vectors.distill, vectors.task);
+    for (const [term, vector] of Object.entries(vectors)) point(plane.parts[term], origin, at(...vector));
+    const [start, end] = [at(...vectors.task), at(...vectors.distill)];
+    set(plane.between, { x1: start.x, y1: start.y, x2: end.x, y2: end.y });
+  }
+
+  const control = (name, label, scale) =>
+    slider({
+      label,
+      scale,
+      onMove: (value) => {
+        state[name] = value;
+        draw();
+      },
+      onRest: send,
+    });
+  const alpha = control("alpha", "alpha", linearScale(0, 1));
+  const scale = logScale(model.get("minimum"), model.get("maximum"));
+  const temperature = control("temperature", "temperature T", scale);
+  const choices = picker({
+    images,
+    names: model.get("names"),
+    onPick: (index) => {
+      state.selected = index;
+      redraw();
+      send();
+    },
+  });
+
+  function redraw() {
+    choices.show(state.selected);
+    alpha.show(state.alpha);
+    temperature.show(state.temperature);
+    set(picture, { src: images[state.selected], alt: model.get("names")[state.selected] });
+    title.textContent = `label: ${classes[labels[state.selected]]}`;
+    draw();
+  }
+
+  const image = html("figure", { class: "kd-image" }, picture, title);
+  const panels = html("div", { class: "kd-row" }, image, chart, plane.chart);
+  const caption = html("p", { class: "kd-caption" }, model.get("caption"));
+  const sliders = html("div", { class: "kd-row" }, alpha.node, temperature.node);
+  el.append(html("div", { class: "kd-hero" }, sliders, panels, numbers, choices.node, caption));
+  redraw();
+  return follow(redraw);
+}
+
+export default { render };

@@ -1,0 +1,124 @@
+// Building blocks of the page: elements, sliders with a read-out, a picker of images.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** Set attributes of an element. */
+export function set(node, attributes) {
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  return node;
+}
+
+/** An HTML element with attributes and children. */
+export function html(tag, attributes = {}, ...children) {
+  const node = set(document.createElement(tag), attributes);
+  node.append(...children);
+  return node;
+}
+
+/** An SVG element with attributes and children. */
+export function svg(tag, attributes = {}, ...children) {
+  const node = set(document.createElementNS(SVG, tag), attributes);
+  node.append(...children);
+  return node;
+}
+
+/** A text of an SVG drawing. */
+export function text(content, attributes) {
+  return svg("text", attributes, content);
+}
+
+/** An SVG drawing of a given size that shrinks with the page and has a name for screen readers. */
+export function drawing(width, height, name) {
+  return svg("svg", {
+    viewBox: `0 0 ${width} ${height}`,
+    style: `width: ${width}px; aspect-ratio: ${width} / ${height}`,
+    role: "img",
+    "aria-label": name,
+  });
+}
+
+/**
+ * A slider with its label and a number beside it. `scale` turns a position in [0, 1] into a value and back,
+ * `onMove(value)` runs at every move, `onRest()` when the slider is let go. Returns `{node, show}`;
+ * `show(value)` moves it from outside.
+ */
+export function slider({ label, scale, step = 0.005, onMove, onRest }) {
+  const range = html("input", {
+    type: "range",
+    min: 0,
+    max: 1,
+    step,
+    "aria-label": label,
+    "data-lm-suppress-shortcuts": "true", // else JupyterLab takes the arrow keys
+  });
+  const readout = html("output", { class: "kd-readout" });
+  const write = (value) => {
+    readout.textContent = scale.write(value);
+    range.setAttribute("aria-valuetext", scale.write(value));
+  };
+  range.addEventListener("input", () => {
+    const value = scale.value(Number(range.value));
+    write(value);
+    onMove(value);
+  });
+  range.addEventListener("change", onRest);
+  const show = (value) => {
+    range.value = scale.position(value);
+    write(value);
+  };
+  return { node: html("label", { class: "kd-slider" }, html("span", {}, label), range, readout), show };
+}
+
+/** Equal moves of the slider add equal amounts. */
+export function linearScale(minimum, maximum) {
+  return {
+    value: (position) => minimum + position * (maximum - minimum),
+    position: (value) => (value - minimum) / (maximum - minimum),
+    write: (value) => value.toFixed(2),
+  };
+}
+
+/** Equal moves of the slider multiply by equal factors. */
+export function logScale(minimum, maximum) {
+  return {
+    value: (position) => minimum * (maximum / minimum) ** position,
+    position: (value) => Math.log(value / minimum) / Math.log(maximum / minimum),
+    write: (value) => value.toPrecision(3),
+  };
+}
+
+/** A row of small images of which one is chosen, by mouse or by arrow keys. */
+export function picker({ images, names, onPick }) {
+  const group = crypto.randomUUID();
+  const radios = images.map((_, index) => {
+    const radio = html("input", { type: "radio", name: group, "data-lm-suppress-shortcuts": "true" });
+    radio.addEventListener("change", () => onPick(index));
+    return radio;
+  });
+  const choices = images.map((source, index) =>
+    html("label", { title: names[index] }, radios[index], html("img", { src: source, alt: names[index] })),
+  );
+  const node = html("fieldset", { class: "kd-picker" }, html("legend", {}, "image"), ...choices);
+  return { node, show: (index) => (radios[index].checked = true) };
+}
+
+/**
+ * State of one view of a widget, shared with Python when a control comes to rest. Returns the state and
+ * functions that change it from a control, send it to Python, and follow what Python sets.
+ */
+export function sharedState(model, names) {
+  const state = Object.fromEntries(names.map((name) => [name, model.get(name)]));
+  const send = () => {
+    for (const name of names) model.set(name, state[name]);
+    model.save_changes();
+  };
+  const follow = (redraw) => {
+    const listen = () => {
+      for (const name of names) state[name] = model.get(name);
+      redraw();
+    };
+    for (const name of names) model.on(`change:${name}`, listen);
+    return () => names.forEach((name) => model.off(`change:${name}`, listen));
+  };
+  return { state, send, follow };
+}
