@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from kdlib import sources  # noqa: E402
+from kdlib import sources
 
 IMAGES_PER_CLASS = 1_000
 SEED = 0

@@ -1,0 +1,43 @@
+"""The exercises of the workbook: `check` an answer, ask for a `hint`, look at the `solution`.
+
+An answer is judged by what it does on several inputs, never by how it is written. An unfinished or wrong answer never
+raises; the name of an exercise that does not exist is a ValueError, because it is a slip in the notebook.
+"""
+
+from typing import Any
+
+from kdlib.lesson.exercises import lesson01  # noqa: F401  (registers its exercises)
+from kdlib.lesson.exercises._core import REGISTRY, Exercise, get
+from kdlib.lesson.exercises._judge import judge
+from kdlib.lesson.exercises._verdict import Hint, Solution, Verdict
+
+__all__ = ["Exercise", "Hint", "Solution", "Verdict", "check", "get", "hint", "names", "solution"]
+
+_hints_shown: dict[str, int] = {}
+
+
+def names() -> list[str]:
+    return list(REGISTRY)
+
+
+def check(name: str, answer: Any) -> Verdict:
+    """Judge an answer: "not done yet", "not yet right" (with the mistake named where it is a known one) or "correct".
+
+    `answer` is the learner's function, or the value where the exercise asks for one. Raises ValueError for an unknown
+    name only.
+    """
+    return judge(get(name), answer)
+
+
+def hint(name: str) -> Hint:
+    """The next hint, from a nudge to nearly the solution; after the last one, the last one again."""
+    hints = get(name).hints
+    _hints_shown[name] = min(_hints_shown.get(name, 0) + 1, len(hints))
+    number = _hints_shown[name]
+    return Hint(name, number, len(hints), hints[number - 1])
+
+
+def solution(name: str) -> Solution:
+    """One way to solve it: displays its source, and can be called."""
+    exercise = get(name)
+    return Solution(exercise.solve, exercise.solution_source())

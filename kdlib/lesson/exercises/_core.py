@@ -1,0 +1,75 @@
+"""An exercise: a tested solution, the cases it is judged on, its hints, and the mistakes known by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kdlib.lesson.exercises import _source
+
+
+def call(function: Callable, *arguments: Any) -> Any:
+    return function(*arguments)
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """`solve` is right by definition; an answer is right when it behaves like `solve` on every case.
+
+    `mistakes` maps a diagnosis to an implementation that makes just that mistake. `probe(function, *arguments)`
+    returns what is compared, by default the result; a loss is probed for its gradient as well. `start`, where given,
+    is code to be repaired: what the learner begins with.
+    """
+
+    solve: Callable
+    cases: Callable[[], list[tuple]]
+    hints: list[str]
+    mistakes: dict[str, Callable]
+    probe: Callable = call
+    start: Callable | None = None
+    tolerance: float = 1e-4
+
+    @property
+    def name(self) -> str:
+        return self.solve.__name__
+
+    @property
+    def lesson(self) -> str:
+        """The number of the lesson that asks for it, from the module that defines it: "01"."""
+        return self.solve.__module__[-2:]
+
+    @property
+    def asks_for_a_value(self) -> bool:
+        return _source.asks_for_a_value(self.solve)
+
+    def stub_source(self) -> str:
+        return _source.stub(self.solve, self.start)
+
+    def solution_source(self) -> str:
+        return _source.solution(self.solve)
+
+
+REGISTRY: dict[str, Exercise] = {}
+
+
+def exercise(
+    *,
+    cases: Callable[[], list[tuple]],
+    hints: list[str],
+    mistakes: dict[str, Callable],
+    probe: Callable = call,
+    start: Callable | None = None,
+    tolerance: float = 1e-4,
+) -> Callable[[Callable], Callable]:
+    """Register the decorated function as the solution of the exercise that bears its name."""
+
+    def register(solve: Callable) -> Callable:
+        REGISTRY[solve.__name__] = Exercise(solve, cases, hints, mistakes, probe, start, tolerance)
+        return solve
+
+    return register
+
+
+def get(name: str) -> Exercise:
+    if name not in REGISTRY:
+        raise ValueError(f"unknown exercise {name!r}; there are: {', '.join(sorted(REGISTRY))}")
+    return REGISTRY[name]

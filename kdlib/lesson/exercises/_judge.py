@@ -1,0 +1,69 @@
+"""The judge: compares an answer with the solution on every case, and names the mistake where it is a known one."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from kdlib.lesson.exercises._core import Exercise
+from kdlib.lesson.exercises._difference import describe_difference
+from kdlib.lesson.exercises._observe import Outcome, agree, is_unfinished, observe
+from kdlib.lesson.exercises._verdict import CORRECT, UNFINISHED, WRONG, Verdict
+
+
+def judge(exercise: Exercise, answer: Any) -> Verdict:
+    if not callable(answer) and is_unfinished(answer):
+        return Verdict(exercise.name, UNFINISHED, "Replace the ... by your answer.")
+    if callable(answer):
+        function = answer
+    elif exercise.asks_for_a_value:
+        function = lambda: answer  # noqa: E731
+    else:
+        message = f'Hand over the function itself, not its result: check("{exercise.name}", {exercise.name}).'
+        return Verdict(exercise.name, WRONG, message)
+    cases = exercise.cases()
+    complaint = _wrong_arity(exercise, function, cases[0])
+    if complaint:
+        return Verdict(exercise.name, WRONG, complaint)
+    return _judge_behaviour(exercise, function, cases)
+
+
+def _judge_behaviour(exercise: Exercise, function: Callable, cases: list[tuple]) -> Verdict:
+    def behaviour(candidate: Callable) -> list[Outcome]:
+        return [observe(exercise.probe, candidate, case) for case in cases]
+
+    def alike(these: list[Outcome], those: list[Outcome]) -> bool:
+        return all(agree(one, other, exercise.tolerance) for one, other in zip(these, those))
+
+    got, expected = behaviour(function), behaviour(exercise.solve)
+    if all(outcome.unfinished for outcome in got):
+        message = "It returns nothing yet. If you have written it: does it end with `return`?"
+        return Verdict(exercise.name, UNFINISHED, message)
+    if alike(got, expected):
+        return Verdict(exercise.name, CORRECT, _praise(len(cases)))
+    if exercise.start is not None and alike(got, behaviour(exercise.start)):
+        return Verdict(exercise.name, UNFINISHED, "It still does what it did when you got it: find the bug and repair it.")
+    for diagnosis, mistaken in exercise.mistakes.items():
+        if alike(got, behaviour(mistaken)):
+            return Verdict(exercise.name, WRONG, _sentence(diagnosis), diagnosis)
+    return Verdict(exercise.name, WRONG, describe_difference(exercise, cases, got, expected))
+
+
+def _praise(cases: int) -> str:
+    return "Right." if cases == 1 else f"Right on all {cases} inputs."
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _wrong_arity(exercise: Exercise, function: Callable, arguments: tuple) -> str | None:
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError):  # built-ins have none: calling them will tell
+        return None
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        wanted = ", ".join(inspect.signature(exercise.solve).parameters)
+        return f"It is called as {exercise.name}({wanted}), but yours takes {signature}."
+    return None

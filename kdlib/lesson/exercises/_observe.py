@@ -1,0 +1,133 @@
+"""Running a function of unknown quality: what it gives on one case, as numbers that can be compared."""
+
+import contextlib
+import copy
+import io
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+
+class ChangedInput(Exception):
+    """Raised by a probe that sees its arguments altered in place."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one call gave. Either `numbers`, or the reason why there are none."""
+
+    numbers: dict[str, torch.Tensor] = field(default_factory=dict)  # what it is called in a message -> float64
+    unfinished: bool = False
+    changed_input: bool = False
+    error: BaseException | None = None
+
+    @property
+    def finite(self) -> bool:
+        return self.error is None and all(bool(torch.isfinite(part).all()) for part in self.numbers.values())
+
+    @property
+    def shapes(self) -> list[tuple]:
+        return [tuple(part.shape) for part in self.numbers.values()]
+
+    @property
+    def error_text(self) -> str:
+        return traceback.format_exception_only(self.error)[-1].strip()
+
+
+def observe(probe: Callable, function: Callable, arguments: tuple) -> Outcome:
+    """Call `function` on copies of the arguments, silently, with every failure caught."""
+    given = copy.deepcopy(arguments)
+    try:
+        with _quiet():
+            result = probe(function, *given)
+        if is_unfinished(result):
+            return Outcome(unfinished=True)
+        return Outcome(_flatten(result), changed_input=not _same(given, arguments))
+    except ChangedInput:
+        return Outcome(changed_input=True)
+    except (Exception, SystemExit) as error:
+        # An unfinished line such as `loss = ...; return 2 * loss` fails on the placeholder itself.
+        unfinished = isinstance(error, NotImplementedError) or "'ellipsis'" in str(error.args)
+        return Outcome(unfinished=unfinished, error=error)
+
+
+def is_unfinished(result: Any) -> bool:
+    parts = result if isinstance(result, (tuple, list)) else [result]
+    return any(part is None or part is ... for part in parts)
+
+
+def agree(one: Outcome, other: Outcome, tolerance: float) -> bool:
+    """The same behaviour: the same numbers within the tolerance, or the same kind of failure.
+
+    NaN and infinity count as one thing: which of them an overflow ends in is a matter of chance.
+    """
+    if one.changed_input != other.changed_input or type(one.error) is not type(other.error):
+        return False
+    if one.shapes != other.shapes:
+        return False
+    return all(close(a, b, tolerance) for a, b in zip(one.numbers.values(), other.numbers.values()))
+
+
+def value_and_gradient(function: Callable, student_logits: torch.Tensor, *rest: Any) -> Any:
+    """Probe of a loss: its value, and its gradient with respect to the student's logits (zero where it is cut)."""
+    leaf = student_logits.clone().requires_grad_()
+    seen = leaf.clone()  # not a leaf, so that an in-place change is possible and can be told from a crash
+    loss = function(seen, *rest)
+    if not torch.equal(seen, leaf):
+        raise ChangedInput
+    if is_unfinished(loss):
+        return loss
+    if not (isinstance(loss, torch.Tensor) and loss.requires_grad):
+        return {"loss": loss, "gradient": torch.zeros_like(student_logits)}
+    return {"loss": loss, "gradient": torch.autograd.grad(loss.sum(), leaf)[0]}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No printing, no warnings, and the global state of torch as it was."""
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+        warnings.catch_warnings(),
+        torch.random.fork_rng(devices=[]),
+        torch.enable_grad(),
+    ):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _flatten(result: Any) -> dict[str, torch.Tensor]:
+    if isinstance(result, (tuple, list)):
+        result = {f"value {i}": part for i, part in enumerate(result, start=1)}
+    if isinstance(result, dict):
+        return {label: _number(part) for label, part in result.items()}
+    return {"result": _number(result)}
+
+
+def _number(value: Any) -> torch.Tensor:
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu().to(torch.float64)
+    if isinstance(value, (int, float, np.ndarray, np.number)):
+        return torch.as_tensor(value, dtype=torch.float64)
+    raise TypeError(f"the result is a {type(value).__name__}, not a tensor or a number")
+
+
+def close(a: torch.Tensor, b: torch.Tensor, tolerance: float) -> bool:
+    """Equal within the tolerance, relative and (a tenth of it) absolute; not finite in the same places."""
+    finite = torch.isfinite(a)
+    if not torch.equal(finite, torch.isfinite(b)):
+        return False
+    return torch.allclose(a[finite], b[finite], rtol=tolerance, atol=tolerance / 10)
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, (tuple, list)):
+        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b))
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    return bool(np.all(a == b))

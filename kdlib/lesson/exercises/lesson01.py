@@ -1,0 +1,266 @@
+"""Exercises of lesson 01: soften, combine, align, and say how large the gain is.
+
+The functions carry no annotations: their text is the stub that a learner reads, so shapes stand in the docstrings.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import stats
+
+from kdlib.lesson.exercises._core import exercise
+from kdlib.lesson.exercises._observe import value_and_gradient
+
+
+def _logits(seed, batch, classes, scale=3.0):
+    return scale * torch.randn(batch, classes, generator=torch.Generator().manual_seed(seed))
+
+
+# --------------------------------------------------------------------------------------------- softened softmax
+
+
+def _soften_cases():
+    huge = torch.tensor([[1000.0, 0.0, -1000.0], [-2000.0, -2001.0, -2002.0]])
+    return [(_logits(0, 4, 10), 4.0), (_logits(1, 3, 3), 1.0), (_logits(2, 2, 5), 0.5), (huge, 2.0)]
+
+
+@exercise(
+    cases=_soften_cases,
+    hints=[
+        "The temperature changes the logits, not the probabilities: what happens to each logit before the softmax?",
+        "Divide the logits by the temperature; then a softmax over the classes. Which of the two axes are the classes?",
+        "exp(1000) overflows. `torch.softmax(..., dim=-1)` subtracts the largest logit first, so let it do the work.",
+    ],
+    mistakes={
+        "the temperature multiplies the logits; it has to divide them":
+            lambda logits, temperature: torch.softmax(logits * temperature, dim=-1),
+        "the temperature is not used":
+            lambda logits, temperature: torch.softmax(logits, dim=-1),
+        "the softmax runs over the batch instead of the classes":
+            lambda logits, temperature: torch.softmax(logits / temperature, dim=0),
+        "the temperature divides the probabilities; divide the logits, before the softmax":
+            lambda logits, temperature: torch.softmax(logits, dim=-1) / temperature,
+        "these are log-probabilities; probabilities are asked for":
+            lambda logits, temperature: torch.log_softmax(logits / temperature, dim=-1),
+        "exp overflows on large logits; subtract the largest logit first, or use torch.softmax":
+            lambda logits, temperature: (e := (logits / temperature).exp()) / e.sum(-1, keepdim=True),
+    },
+)  # fmt: skip
+def soften(logits, temperature):
+    """Softened probabilities softmax(logits / temperature), finite for logits of any size.
+
+    logits: (batch, classes). Returns (batch, classes); each row sums to 1.
+    """
+    # --- your code
+    return torch.softmax(logits / temperature, dim=-1)
+    # --- end
+
+
+# --------------------------------------------------------------------------------------------- the loss
+
+
+def _kd_loss_cases():
+    labels = torch.tensor([1, 0, 4, 2, 3, 1])
+    sure_teacher = torch.tensor([[300.0, 0.0, -50.0], [0.0, 300.0, 10.0]])
+    return [
+        (_logits(3, 6, 10), _logits(4, 6, 10), labels, 4.0, 0.9),
+        (_logits(5, 6, 5), _logits(6, 6, 5), labels, 2.0, 0.3),
+        (_logits(7, 6, 5), _logits(8, 6, 5), labels, 1.0, 0.5),
+        (_logits(9, 2, 3), sure_teacher, torch.tensor([0, 1]), 1.0, 0.6),
+        (sure_teacher, _logits(9, 2, 3), torch.tensor([1, 2]), 1.0, 0.6),
+    ]
+
+
+def _kd(student, teacher, labels, T, alpha, *, scale=None, reduction="batchmean", task=None):
+    """The loss in parts, so that each mistake below changes one of them."""
+    divergence = F.kl_div(F.log_softmax(student / T, -1), F.softmax(teacher / T, -1), reduction=reduction)
+    task = F.cross_entropy(student, labels) if task is None else task
+    return alpha * (T**2 if scale is None else scale) * divergence + (1 - alpha) * task
+
+
+def _kd_swapped(student, teacher, labels, T, alpha):
+    divergence = F.kl_div(F.log_softmax(teacher / T, -1), F.softmax(student / T, -1), reduction="batchmean")
+    return alpha * T**2 * divergence + (1 - alpha) * F.cross_entropy(student, labels)
+
+
+def _kd_by_logarithm(student, teacher, labels, T, alpha):
+    log_p, q = F.log_softmax(student / T, -1), F.softmax(teacher / T, -1)
+    return alpha * T**2 * (q * (q.log() - log_p)).sum(-1).mean() + (1 - alpha) * F.cross_entropy(student, labels)
+
+
+def _kd_log_of_softmax(student, teacher, labels, T, alpha):
+    divergence = F.kl_div(F.softmax(student / T, -1).log(), F.softmax(teacher / T, -1), reduction="batchmean")
+    return alpha * T**2 * divergence + (1 - alpha) * F.cross_entropy(student, labels)
+
+
+def _kd_probabilities(student, teacher, labels, T, alpha):
+    divergence = F.kl_div(F.softmax(student / T, -1), F.softmax(teacher / T, -1), reduction="batchmean")
+    return alpha * T**2 * divergence + (1 - alpha) * F.cross_entropy(student, labels)
+
+
+@exercise(
+    cases=_kd_loss_cases,
+    probe=value_and_gradient,
+    hints=[
+        "Two terms: one compares softened student and softened teacher, the other is the ordinary cross-entropy. "
+        "Which of them does alpha weigh?",
+        "F.kl_div wants the student's LOG-probabilities first and the teacher's probabilities second, both at T; "
+        'reduction="batchmean" sums over the classes. Then multiply by T**2.',
+        "distill = T**2 * F.kl_div(F.log_softmax(student / T, -1), F.softmax(teacher / T, -1), "
+        'reduction="batchmean"); task = F.cross_entropy(student, labels), without T; '
+        "return alpha * distill + (1 - alpha) * task.",
+    ],
+    mistakes={
+        "you forgot T^2: at a high temperature the distillation term all but vanishes":
+            lambda s, t, y, T, a: _kd(s, t, y, T, a, scale=1.0),
+        "the factor is T instead of T^2":
+            lambda s, t, y, T, a: _kd(s, t, y, T, a, scale=T),
+        'mean instead of batchmean: F.kl_div\'s default "mean" divides by the number of classes too':
+            lambda s, t, y, T, a: _kd(s, t, y, T, a, reduction="mean"),
+        "sum instead of batchmean: the distillation term grows with the batch":
+            lambda s, t, y, T, a: _kd(s, t, y, T, a, reduction="sum"),
+        "teacher and student are swapped in the KL divergence":
+            _kd_swapped,
+        "alpha weighs the wrong term: here alpha belongs to the teacher, 1 - alpha to the labels":
+            lambda s, t, y, T, a: _kd(s, t, y, T, 1 - a),
+        "the cross-entropy with the labels is softened too; the labels' term is taken at T = 1":
+            lambda s, t, y, T, a: _kd(s, t, y, T, a, task=F.cross_entropy(s / T, y)),
+        "F.cross_entropy is given probabilities; it wants logits and applies the softmax itself":
+            lambda s, t, y, T, a: _kd(s, t, y, T, a, task=F.cross_entropy(F.softmax(s, -1), y)),
+        "F.kl_div is given the student's probabilities; its first argument has to be LOG-probabilities":
+            _kd_probabilities,
+        "the logarithm of the teacher's probabilities gives NaN where one of them is 0; F.kl_div does not need it":
+            _kd_by_logarithm,
+        "log(softmax) is infinite where a probability underflows; F.log_softmax is not":
+            _kd_log_of_softmax,
+        "the loss has no gradient: .item(), .detach() or .numpy() cuts the student off":
+            lambda s, t, y, T, a: _kd(s, t, y, T, a).detach(),
+    },
+)  # fmt: skip
+def kd_loss(student_logits, teacher_logits, labels, temperature, alpha):
+    """alpha * T^2 * KL(teacher at T || student at T) + (1 - alpha) * cross-entropy with the labels.
+
+    KL is summed over the classes and averaged over the batch.
+    student_logits, teacher_logits: (batch, classes); labels: (batch,). Returns a scalar tensor.
+    """
+    # --- your code
+    log_student = F.log_softmax(student_logits / temperature, dim=-1)
+    soft_targets = F.softmax(teacher_logits / temperature, dim=-1)
+    distill = temperature**2 * F.kl_div(log_student, soft_targets, reduction="batchmean")
+    task = F.cross_entropy(student_logits, labels)
+    return alpha * distill + (1 - alpha) * task
+    # --- end
+
+
+# --------------------------------------------------------------------------------------------- the cache
+
+
+def _aligned_cases():
+    def case(seed, n, batch):
+        generator = torch.Generator().manual_seed(seed)
+        cached_indices = torch.randperm(n, generator=generator)
+        batch_indices = torch.randperm(n, generator=generator)[:batch]
+        return torch.arange(3.0 * n).reshape(n, 3), cached_indices, batch_indices
+
+    return [case(0, 12, 12), case(1, 12, 5), case(2, 40, 8)]
+
+
+@exercise(
+    cases=_aligned_cases,
+    hints=[
+        "The loader has shuffled. Row 0 of the batch is some image: which row of the cache belongs to that image?",
+        "Build the inverse: for every image index, the row of the cache that holds it. torch.argsort does that for "
+        "a permutation; a dictionary does it for anything.",
+        "row_of = {int(index): row for row, index in enumerate(cached_indices)}; then pick the rows "
+        "[row_of[int(index)] for index in batch_indices] of cached_logits.",
+    ],
+    mistakes={
+        "the cache is read by batch order: the first row goes to whichever image comes first":
+            lambda logits, cached, batch: logits[: len(batch)],
+        "the image index is used as a row number; row r of the cache belongs to image cached_indices[r]":
+            lambda logits, cached, batch: logits[batch],
+        "the look-up runs the wrong way: cached_indices leads from rows to images, you need from images to rows":
+            lambda logits, cached, batch: logits[cached[batch]],
+        "the right rows in the cache's order; the batch's order is needed":
+            lambda logits, cached, batch: logits[torch.isin(cached, batch)],
+        "the right rows sorted by image index; the batch's order is needed":
+            lambda logits, cached, batch: logits[torch.argsort(cached)[batch.sort().values]],
+    },
+)  # fmt: skip
+def aligned_logits(cached_logits, cached_indices, batch_indices):
+    """The teacher's cached logits for the images of a shuffled batch, in the batch's order.
+
+    cached_logits: (n, classes); its row r belongs to the image with index cached_indices[r], cached_indices: (n,).
+    batch_indices: (batch,), the image indices of the batch. Returns (batch, classes).
+    """
+    # --- your code
+    row_of = {int(index): row for row, index in enumerate(cached_indices)}
+    return cached_logits[[row_of[int(index)] for index in batch_indices]]
+    # --- end
+
+
+# --------------------------------------------------------------------------------------------- the evidence
+
+
+def _gain_cases():
+    return [
+        ([0.812, 0.807, 0.815, 0.809, 0.811], [0.771, 0.782, 0.768, 0.779, 0.774]),
+        ([0.70, 0.73, 0.69, 0.75, 0.71, 0.72, 0.74, 0.70], [0.69, 0.72, 0.70, 0.73, 0.70, 0.72, 0.72, 0.68]),
+        ([0.9, 0.8, 0.7], [0.85, 0.76, 0.68]),
+    ]
+
+
+def _interval(with_teacher, labels_only, *, ddof=1, quantile=None, divide=True):
+    difference = np.subtract(with_teacher, labels_only)
+    n = len(difference)
+    error = difference.std(ddof=ddof) / (n**0.5 if divide else 1.0)
+    half = (stats.t.ppf(0.975, n - 1) if quantile is None else quantile(n)) * error
+    return difference.mean(), difference.mean() - half, difference.mean() + half
+
+
+def _unpaired(with_teacher, labels_only, equal_var):
+    test = stats.ttest_ind(with_teacher, labels_only, equal_var=equal_var)
+    interval = test.confidence_interval(0.95)
+    return np.mean(with_teacher) - np.mean(labels_only), interval.low, interval.high
+
+
+@exercise(
+    cases=_gain_cases,
+    hints=[
+        "The runs come in pairs: same seed, same images. What is one number a pair?",
+        "Take the differences; their mean, and the standard error: standard deviation (n - 1 in the denominator) "
+        "divided by the root of n. Few runs need Student's t, not 1.96.",
+        "half = stats.t.ppf(0.975, n - 1) * differences.std(ddof=1) / n**0.5; "
+        "return mean, mean - half, mean + half.",
+    ],
+    mistakes={
+        "unpaired: the two lists are treated as independent, which throws the pairing by seed away":
+            lambda a, b: _unpaired(a, b, equal_var=True),
+        "unpaired (Welch): the two lists are treated as independent, which throws the pairing by seed away":
+            lambda a, b: _unpaired(a, b, equal_var=False),
+        "1.96 is for many runs; for a few, take Student's t with n - 1 degrees of freedom":
+            lambda a, b: _interval(a, b, quantile=lambda n: 1.96),
+        "the standard deviation instead of the standard error: divide by the root of n":
+            lambda a, b: _interval(a, b, divide=False),
+        "the population's standard deviation (n in the denominator); a sample needs n - 1, ddof=1":
+            lambda a, b: _interval(a, b, ddof=0),
+        "the sign is turned round: the gain is with the teacher minus labels only":
+            lambda a, b: _interval(b, a),
+        "this is a 90 % interval: 95 % leaves 2.5 % on each side, so the quantile is 0.975":
+            lambda a, b: _interval(a, b, quantile=lambda n: stats.t.ppf(0.95, n - 1)),
+        "n degrees of freedom instead of n - 1":
+            lambda a, b: _interval(a, b, quantile=lambda n: stats.t.ppf(0.975, n)),
+    },
+)  # fmt: skip
+def paired_gain(with_teacher, labels_only):
+    """The mean gain over paired runs and its 95 % interval by Student's t: (mean, low, high).
+
+    with_teacher, labels_only: lists of accuracies; entries at the same place share seed and images.
+    """
+    # --- your code
+    differences = np.array(with_teacher) - np.array(labels_only)
+    n = len(differences)
+    standard_error = differences.std(ddof=1) / n**0.5
+    half = stats.t.ppf(0.975, n - 1) * standard_error
+    return differences.mean(), differences.mean() - half, differences.mean() + half
+    # --- end

@@ -1,0 +1,198 @@
+"""The anatomy of a lesson, as rules: each takes a notebook (a dict) and returns what breaks it, in words.
+
+`CLEAN` holds for every notebook that is committed; the build refuses to write one that breaks it.
+`LESSON` is the anatomy on top. To write a number that is a setting, not a result, in prose: put it in backticks.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+
+Rule = Callable[[dict], list[str]]
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+_PICTURES = ("image/png", "image/jpeg", "image/svg+xml")
+
+# Places on one machine's disk, and addresses in one process's memory.
+MACHINE = re.compile(r"(?<![\w.])/(?:home|root|tmp|work|usr|opt|var|mnt|Users)/[^\s'\"<>]+|\b[A-Z]:\\\w|0x[0-9a-f]{8,}")
+
+# "81.6 %", "+3.4 pp", "4x faster": figures that a run has to compute. 95 % is the confidence of every interval.
+_RESULT = re.compile(
+    r"(?!(?<![\d.])95\s?%)(?<![\d.])\d+(?:\.\d+)?\s?%"
+    r"|[+\-−]?\d*\.?\d+\s?(?:±\s?[\d.]+\s?)?(?:pp\b|percentage points?\b|points? of accuracy)"
+    r"|\d+(?:\.\d+)?\s?(?:x|×|times)\s(?:as|faster|slower|smaller|larger|bigger|fewer|more|less|better|worse)\b"
+)
+_NOT_PROSE = re.compile(r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\]\([^)]*\)|<[^>]+>|https?://\S+", re.DOTALL)
+
+
+# ---------------------------------------------------------------------------------------------- clean
+
+
+def no_widget_state(notebook: dict) -> list[str]:
+    found = ["metadata.widgets is set"] if "widgets" in notebook["metadata"] else []
+    return found + [f"{place}: a widget view" for place, output in _outputs(notebook) if WIDGET_VIEW in _data(output)]
+
+
+def no_errors(notebook: dict) -> list[str]:
+    return [f"{place}: {output['ename']}: {output['evalue']}" for place, output in _outputs(notebook)
+            if output["output_type"] == "error"]  # fmt: skip
+
+
+def no_stderr(notebook: dict) -> list[str]:
+    return [f"{place}: stderr says {_joined(output['text']).strip()!r}" for place, output in _outputs(notebook)
+            if output.get("name") == "stderr"]  # fmt: skip
+
+
+def no_machine_traces(notebook: dict) -> list[str]:
+    texts = ((place, text) for place, output in _outputs(notebook) for text in _texts(output))
+    return [f"{place}: {found.group()!r} in an output" for place, text in texts if (found := MACHINE.search(text))]
+
+
+def executed_in_order(notebook: dict) -> list[str]:
+    counts = [cell["execution_count"] for _, cell in _code(notebook) if _joined(cell["source"]).strip()]
+    if counts != list(range(1, len(counts) + 1)):
+        return [f"execution counts are {counts}: run all cells once, from the top"]
+    has_output = any(cell["outputs"] for _, cell in _code(notebook))
+    return [] if has_output else ["no cell has an output: the notebook was not executed"]
+
+
+# ---------------------------------------------------------------------------------------------- anatomy
+
+
+def opens_with_a_question(notebook: dict) -> list[str]:
+    first = notebook["cells"][0]
+    lines = [line for line in _joined(first["source"]).splitlines() if line.strip()]
+    if first["cell_type"] != "markdown" or not lines or not lines[0].startswith("# "):
+        return ["cell 0: not a markdown cell that opens with `# Title`"]
+    if not any(line.rstrip("*_ ").endswith("?") for line in lines):
+        return ["cell 0: no line that ends in a question mark; a lesson asks one question"]
+    return []
+
+
+def says_what_it_is(notebook: dict) -> list[str]:
+    opening = " ".join(_prose_before_parameters(notebook)).lower()
+    wanted = {"objectives": "objective|able to", "prerequisites": "prerequisite", "time": r"\btime\b"}
+    return [f"before the parameters cell: nothing on {name}" for name, pattern in wanted.items()
+            if not re.search(pattern, opening)]  # fmt: skip
+
+
+def has_parameters(notebook: dict) -> list[str]:
+    tagged = [cell for _, cell in _code(notebook) if "parameters" in _tags(cell)]
+    if len(tagged) != 1:
+        return [f"{len(tagged)} cells tagged `parameters`; there has to be one"]
+    code = [line for line in _joined(tagged[0]["source"]).splitlines() if line.split("#")[0].strip()]
+    if [line.split("#")[0].strip() for line in code] != ["profile = None"]:
+        return [f"the parameters cell holds {code}; only `profile = None` may stand there"]
+    return []
+
+
+def short_cells(notebook: dict) -> list[str]:
+    lengths = [(place, len(_joined(cell["source"]).strip().splitlines())) for place, cell in _code(notebook)]
+    return [f"{place}: {n} lines of code; 25 at most" for place, n in lengths if n > 25]
+
+
+def captioned_figures(notebook: dict) -> list[str]:
+    """Each picture is followed, within its cell's outputs, by a line "Figure: what to see"."""
+    missing = []
+    for place, cell in _code(notebook):
+        waiting = 0
+        for output in cell["outputs"]:
+            captions = sum(len(re.findall(r"^\W*Figure\b.*:", text, re.MULTILINE)) for text in _texts(output))
+            waiting += any(kind in _data(output) for kind in _PICTURES)
+            waiting = max(0, waiting - captions)
+        if waiting:
+            missing.append(f"{place}: {waiting} picture(s) without a line `Figure: ...` after it")
+    return missing
+
+
+def alternative_texts(notebook: dict) -> list[str]:
+    """Images written in Markdown or HTML say what they show."""
+    texts = [(place, _joined(cell["source"])) for place, cell in _markdown(notebook)]
+    texts += [(place, text) for place, output in _outputs(notebook) for text in _texts(output)]
+    silent = re.compile(r"!\[\s*\]\(|<img\b(?![^>]*\balt=[\"'][^\"'])[^>]*>")
+    return [f"{place}: an image without alternative text" for place, text in texts if silent.search(text)]
+
+
+def closes_with_references(notebook: dict) -> list[str]:
+    headings = [line.lower() for _, cell in _markdown(notebook) for line in _joined(cell["source"]).splitlines()
+                if line.startswith("#")]  # fmt: skip
+    wanted = ("summary", "glossary", "references")
+    return [f"no heading with {name!r}" for name in wanted if not any(name in heading for heading in headings)]
+
+
+def ends_with_assertions(notebook: dict) -> list[str]:
+    cells = [_joined(cell["source"]) for _, cell in _code(notebook)]
+    ends_well = bool(cells) and re.search(r"^\s*assert\b", cells[-1], re.MULTILINE)
+    return [] if ends_well else ["the last code cell asserts nothing"]
+
+
+def has_exercises(notebook: dict) -> list[str]:
+    count = sum(bool({"exercise", "solution"} & _tags(cell)) for _, cell in _code(notebook))
+    return [] if count >= 3 else [f"{count} exercise(s); there have to be three"]
+
+
+def no_typed_results(notebook: dict) -> list[str]:
+    """A figure in prose goes stale: it is computed and printed, or it is a setting and stands in backticks."""
+    prose = [(place, _NOT_PROSE.sub(" ", _joined(cell["source"]))) for place, cell in _markdown(notebook)]
+    return [f"{place}: {found.group().strip()!r} typed in prose" for place, text in prose
+            for found in _RESULT.finditer(text)]  # fmt: skip
+
+
+def has_checked_output(notebook: dict) -> list[str]:
+    marked = any("NBVAL_CHECK_OUTPUT" in _joined(cell["source"]) for _, cell in _code(notebook))
+    return [] if marked else ["no cell marked `# NBVAL_CHECK_OUTPUT`"]
+
+
+CLEAN: list[Rule] = [no_widget_state, no_errors, no_stderr, no_machine_traces, executed_in_order]
+LESSON: list[Rule] = [
+    opens_with_a_question, says_what_it_is, has_parameters, short_cells, captioned_figures, alternative_texts,
+    closes_with_references, ends_with_assertions, has_exercises, no_typed_results, has_checked_output,
+]  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------- reading a notebook
+
+
+def _joined(text: str | list[str]) -> str:
+    return text if isinstance(text, str) else "".join(text)
+
+
+def _tags(cell: dict) -> set[str]:
+    return set(cell["metadata"].get("tags", []))
+
+
+def _cells(notebook: dict, kind: str) -> Iterator[tuple[str, dict]]:
+    for number, cell in enumerate(notebook["cells"]):
+        if cell["cell_type"] == kind:
+            yield f"cell {number}", cell
+
+
+def _code(notebook: dict) -> Iterator[tuple[str, dict]]:
+    return _cells(notebook, "code")
+
+
+def _markdown(notebook: dict) -> Iterator[tuple[str, dict]]:
+    return _cells(notebook, "markdown")
+
+
+def _outputs(notebook: dict) -> Iterator[tuple[str, dict]]:
+    for place, cell in _code(notebook):
+        for output in cell["outputs"]:
+            yield place, output
+
+
+def _data(output: dict) -> dict:
+    return output.get("data", {})
+
+
+def _texts(output: dict) -> list[str]:
+    """All that is text in an output: streams, and what is shown, but for encoded pictures."""
+    shown = [_joined(value) for kind, value in _data(output).items()
+             if kind.startswith("text/") or kind == "image/svg+xml"]  # fmt: skip
+    return [_joined(output["text"])] if "text" in output else shown
+
+
+def _prose_before_parameters(notebook: dict) -> Iterator[str]:
+    for cell in notebook["cells"]:
+        if "parameters" in _tags(cell):
+            return
+        if cell["cell_type"] == "markdown":
+            yield _joined(cell["source"])
