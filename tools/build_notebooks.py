@@ -30,9 +30,9 @@ from nbformat.v4 import new_code_cell, new_notebook
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
-import notebook_rules  # noqa: E402
+import notebook_rules
 
-from kdlib.lesson import exercises  # noqa: E402
+from kdlib.lesson import exercises
 
 _METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

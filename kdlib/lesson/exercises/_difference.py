@@ -27,7 +27,7 @@ def _complaint(got: Outcome, expected: Outcome, tolerance: float) -> str:
         return f"It returns {_count(got)} where {_count(expected)} should be"
     for (label, right), mine in zip(expected.numbers.items(), got.numbers.values()):
         if mine.shape != right.shape:
-            return f"The {label} is {_form(mine)} where {_form(right)} should be"
+            return f"The {label} is {_form(mine)}; it should be {_form(right)},"
         if not close(mine, right, tolerance):
             mine, right = mine.flatten(), right.flatten()
             worst = (mine - right).abs().nan_to_num(nan=float("inf")).argmax()

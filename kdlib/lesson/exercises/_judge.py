@@ -16,7 +16,7 @@ def judge(exercise: Exercise, answer: Any) -> Verdict:
     if callable(answer):
         function = answer
     elif exercise.asks_for_a_value:
-        function = lambda: answer  # noqa: E731
+        function = lambda: answer
     else:
         message = f'Hand over the function itself, not its result: check("{exercise.name}", {exercise.name}).'
         return Verdict(exercise.name, WRONG, message)
@@ -36,7 +36,7 @@ def _judge_behaviour(exercise: Exercise, function: Callable, cases: list[tuple])
 
     got, expected = behaviour(function), behaviour(exercise.solve)
     if all(outcome.unfinished for outcome in got):
-        message = "It returns nothing yet. If you have written it: does it end with `return`?"
+        message = "Nothing comes back yet: is there still a ... to fill in, or is the `return` missing?"
         return Verdict(exercise.name, UNFINISHED, message)
     if alike(got, expected):
         return Verdict(exercise.name, CORRECT, _praise(len(cases)))

@@ -50,10 +50,14 @@ def observe(probe: Callable, function: Callable, arguments: tuple) -> Outcome:
         return Outcome(_flatten(result), changed_input=not _same(given, arguments))
     except ChangedInput:
         return Outcome(changed_input=True)
-    except (Exception, SystemExit) as error:
-        # An unfinished line such as `loss = ...; return 2 * loss` fails on the placeholder itself.
-        unfinished = isinstance(error, NotImplementedError) or "'ellipsis'" in str(error.args)
-        return Outcome(unfinished=unfinished, error=error)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a learner's function may raise anything
+        return Outcome(unfinished=_hits_placeholder(error), error=error)
+
+
+def _hits_placeholder(error: BaseException) -> bool:
+    """True for `raise NotImplementedError`, and for lines like `loss = ...; return 2 * loss`."""
+    texts = [argument for argument in error.args if isinstance(argument, str)]
+    return isinstance(error, NotImplementedError) or any("'ellipsis'" in text for text in texts)
 
 
 def is_unfinished(result: Any) -> bool:

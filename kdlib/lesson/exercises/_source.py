@@ -8,8 +8,8 @@ The solution's body stands between two marker comments that run to the end of th
         return torch.softmax(logits / temperature, dim=-1)
         # --- end
 
-The stub keeps everything before the first marker. An exercise of no arguments asks for a value: its stub is an
-assignment, not a function.
+The stub keeps everything before the first marker. An exercise of no arguments asks for a value: it becomes an
+assignment under its question.
 """
 
 import ast
@@ -25,7 +25,7 @@ def stub(function: Callable, start: Callable | None = None) -> str:
     """The cell a learner starts from: to be written from nothing, or `start`, a function to be repaired."""
     head, _ = _parts(function)
     if asks_for_a_value(function):
-        text = f"{function.__name__} = ...  # your answer"
+        text = f"{_question(function)}\n{function.__name__} = ...  # your answer"
     elif start is None:
         text = f"{head}\n{textwrap.indent(_TODO, ' ' * 4)}"
     else:
@@ -37,7 +37,8 @@ def solution(function: Callable) -> str:
     """The same cell, solved."""
     head, body = _parts(function)
     if asks_for_a_value(function):
-        text = textwrap.dedent(body).replace("return ", f"{function.__name__} = ")
+        answer = textwrap.dedent(body).replace("return ", f"{function.__name__} = ")
+        text = f"{_question(function)}\n{answer}"
     else:
         text = f"{head}\n{body}"
     return _with_imports(text, function, function)
@@ -45,6 +46,10 @@ def solution(function: Callable) -> str:
 
 def asks_for_a_value(function: Callable) -> bool:
     return not inspect.signature(function).parameters
+
+
+def _question(function: Callable) -> str:
+    return textwrap.indent(inspect.getdoc(function), "# ", predicate=lambda line: True)
 
 
 def _parts(function: Callable) -> tuple[str, str]:
@@ -64,8 +69,8 @@ def _definition(function: Callable) -> str:
 
 def _with_imports(text: str, *used_by: Callable) -> str:
     """The text after the imports that the functions rely on, so that the cell runs on its own."""
-    used = {node.id for function in used_by for node in ast.walk(ast.parse(_definition(function)))
-            if isinstance(node, ast.Name)}  # fmt: skip
+    nodes = (node for function in used_by for node in ast.walk(ast.parse(_definition(function))))
+    used = {node.id for node in nodes if isinstance(node, ast.Name)}
     module = ast.parse(inspect.getsource(inspect.getmodule(used_by[0])))
     needed = []
     for statement in module.body:

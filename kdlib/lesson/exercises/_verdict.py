@@ -48,7 +48,7 @@ class Hint:
 
     def __repr__(self) -> str:
         after = f' (the last one; solution("{self.name}") shows a way)' if self.number == self.total else ""
-        return f"Hint {self.number} of {self.total}: {self.text}{after}"
+        return f"Hint {self.number} of {self.total}: {' '.join(self.text.split())}{after}"
 
     def _repr_markdown_(self) -> str:
         return repr(self)

@@ -9,11 +9,8 @@ import torch.nn.functional as F
 from scipy import stats
 
 from kdlib.lesson.exercises._core import exercise
+from kdlib.lesson.exercises._inputs import logits
 from kdlib.lesson.exercises._observe import value_and_gradient
-
-
-def _logits(seed, batch, classes, scale=3.0):
-    return scale * torch.randn(batch, classes, generator=torch.Generator().manual_seed(seed))
 
 
 # --------------------------------------------------------------------------------------------- softened softmax
@@ -21,7 +18,7 @@ def _logits(seed, batch, classes, scale=3.0):
 
 def _soften_cases():
     huge = torch.tensor([[1000.0, 0.0, -1000.0], [-2000.0, -2001.0, -2002.0]])
-    return [(_logits(0, 4, 10), 4.0), (_logits(1, 3, 3), 1.0), (_logits(2, 2, 5), 0.5), (huge, 2.0)]
+    return [(logits(0, 4, 10), 4.0), (logits(1, 3, 3), 1.0), (logits(2, 2, 5), 0.5), (huge, 2.0)]
 
 
 @exercise(
@@ -29,7 +26,7 @@ def _soften_cases():
     hints=[
         "The temperature changes the logits, not the probabilities: what happens to each logit before the softmax?",
         "Divide the logits by the temperature; then a softmax over the classes. Which of the two axes are the classes?",
-        "exp(1000) overflows. `torch.softmax(..., dim=-1)` subtracts the largest logit first, so let it do the work.",
+        "exp(1000) overflows; `torch.softmax(..., dim=-1)` takes the largest logit off first, so let it do the work.",
     ],
     mistakes={
         "the temperature multiplies the logits; it has to divide them":
@@ -63,11 +60,11 @@ def _kd_loss_cases():
     labels = torch.tensor([1, 0, 4, 2, 3, 1])
     sure_teacher = torch.tensor([[300.0, 0.0, -50.0], [0.0, 300.0, 10.0]])
     return [
-        (_logits(3, 6, 10), _logits(4, 6, 10), labels, 4.0, 0.9),
-        (_logits(5, 6, 5), _logits(6, 6, 5), labels, 2.0, 0.3),
-        (_logits(7, 6, 5), _logits(8, 6, 5), labels, 1.0, 0.5),
-        (_logits(9, 2, 3), sure_teacher, torch.tensor([0, 1]), 1.0, 0.6),
-        (sure_teacher, _logits(9, 2, 3), torch.tensor([1, 2]), 1.0, 0.6),
+        (logits(3, 6, 10), logits(4, 6, 10), labels, 4.0, 0.9),
+        (logits(5, 6, 5), logits(6, 6, 5), labels, 2.0, 0.3),
+        (logits(7, 6, 5), logits(8, 6, 5), labels, 1.0, 0.5),
+        (logits(9, 2, 3), sure_teacher, torch.tensor([0, 1]), 1.0, 0.6),
+        (sure_teacher, logits(9, 2, 3), torch.tensor([1, 2]), 1.0, 0.6),
     ]
 
 
@@ -102,13 +99,12 @@ def _kd_probabilities(student, teacher, labels, T, alpha):
     cases=_kd_loss_cases,
     probe=value_and_gradient,
     hints=[
-        "Two terms: one compares softened student and softened teacher, the other is the ordinary cross-entropy. "
-        "Which of them does alpha weigh?",
-        "F.kl_div wants the student's LOG-probabilities first and the teacher's probabilities second, both at T; "
-        'reduction="batchmean" sums over the classes. Then multiply by T**2.',
-        "distill = T**2 * F.kl_div(F.log_softmax(student / T, -1), F.softmax(teacher / T, -1), "
-        'reduction="batchmean"); task = F.cross_entropy(student, labels), without T; '
-        "return alpha * distill + (1 - alpha) * task.",
+        "One term compares softened student with softened teacher, the other is the ordinary cross-entropy.",
+        """F.kl_div wants the student's LOG-probabilities first and the teacher's probabilities second, both at T;
+        `reduction="batchmean"` sums over the classes. Its size shrinks like 1 / T^2: undo that.""",
+        """`distill = T**2 * F.kl_div(F.log_softmax(student / T, -1), F.softmax(teacher / T, -1),
+        reduction="batchmean")`; the cross-entropy takes the student's logits as they are, without T; alpha weighs
+        distill, 1 - alpha the cross-entropy.""",
     ],
     mistakes={
         "you forgot T^2: at a high temperature the distillation term all but vanishes":
@@ -169,10 +165,9 @@ def _aligned_cases():
     cases=_aligned_cases,
     hints=[
         "The loader has shuffled. Row 0 of the batch is some image: which row of the cache belongs to that image?",
-        "Build the inverse: for every image index, the row of the cache that holds it. torch.argsort does that for "
-        "a permutation; a dictionary does it for anything.",
-        "row_of = {int(index): row for row, index in enumerate(cached_indices)}; then pick the rows "
-        "[row_of[int(index)] for index in batch_indices] of cached_logits.",
+        "cached_indices leads from rows to images. You need its inverse: for each image, the row that holds it.",
+        """`row_of = {int(index): row for row, index in enumerate(cached_indices)}`; then look up the row of each
+        image of the batch, in the batch's order, and take these rows of cached_logits.""",
     ],
     mistakes={
         "the cache is read by batch order: the first row goes to whichever image comes first":
@@ -228,10 +223,10 @@ def _unpaired(with_teacher, labels_only, equal_var):
     cases=_gain_cases,
     hints=[
         "The runs come in pairs: same seed, same images. What is one number a pair?",
-        "Take the differences; their mean, and the standard error: standard deviation (n - 1 in the denominator) "
-        "divided by the root of n. Few runs need Student's t, not 1.96.",
-        "half = stats.t.ppf(0.975, n - 1) * differences.std(ddof=1) / n**0.5; "
-        "return mean, mean - half, mean + half.",
+        """Take the differences: their mean, and its standard error, which is their standard deviation (n - 1 in the
+        denominator) divided by the root of n. Few runs need Student's t, not 1.96.""",
+        """The interval reaches `stats.t.ppf(0.975, n - 1) * differences.std(ddof=1) / n**0.5` to either side of the
+        mean.""",
     ],
     mistakes={
         "unpaired: the two lists are treated as independent, which throws the pairing by seed away":

@@ -1,0 +1,313 @@
+"""The exercises and their judge: every solution passes, every stub is unfinished, every known mistake is named."""
+
+import inspect
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import kdlib.losses
+import kdlib.metrics
+from kdlib.lesson import exercises
+from kdlib.lesson.exercises import _core, _observe, _source
+
+MISTAKES = [(name, diagnosis) for name in exercises.names() for diagnosis in exercises.get(name).mistakes]
+
+
+def run_cell(source: str, name: str):
+    """What a notebook cell defines under a name."""
+    namespace = {}
+    exec(source, namespace)
+    return namespace[name]
+
+
+# ------------------------------------------------------------------------------------ every exercise of the course
+
+
+@pytest.mark.parametrize("name", exercises.names())
+def test_solution_as_shown_in_the_notebook_is_correct(name):
+    verdict = exercises.check(name, run_cell(exercises.get(name).solution_source(), name))
+    assert verdict.passed and verdict.status == "correct" and verdict.diagnosis is None, verdict
+
+
+@pytest.mark.parametrize("name", exercises.names())
+def test_stub_as_shown_in_the_notebook_is_not_done_yet(name):
+    verdict = exercises.check(name, run_cell(exercises.get(name).stub_source(), name))
+    assert not verdict.passed and verdict.status == "not done yet", verdict
+
+
+@pytest.mark.parametrize("name, diagnosis", MISTAKES)
+def test_each_known_mistake_is_named_and_confused_with_no_other(name, diagnosis):
+    verdict = exercises.check(name, exercises.get(name).mistakes[diagnosis])
+    assert (verdict.status, verdict.diagnosis) == ("not yet right", diagnosis)
+    assert diagnosis[1:] in verdict.message
+
+
+@pytest.mark.parametrize("name", exercises.names())
+def test_each_exercise_has_three_hints_and_at_least_three_known_mistakes(name):
+    exercise = exercises.get(name)
+    assert len(exercise.hints) == 3 and len(exercise.mistakes) >= 3
+
+
+@pytest.mark.parametrize("name", exercises.names())
+def test_stub_keeps_signature_and_question_but_not_the_solution(name):
+    exercise = exercises.get(name)
+    stub, solution = exercise.stub_source(), exercise.solution_source()
+    for line in inspect.getdoc(exercise.solve).splitlines():
+        assert line in stub and line in solution
+    assert max(len(stub.splitlines()), len(solution.splitlines())) <= 25
+    assert "# ---" not in stub + solution
+    body = solution[solution.index("return") if "return" in solution else solution.index(f"{name} =") :]
+    assert body not in stub
+
+
+@pytest.mark.parametrize("name", exercises.names())
+def test_name_does_not_shadow_what_lessons_import(name):
+    assert not any(hasattr(module, name) for module in (kdlib.losses, kdlib.metrics, exercises))
+
+
+@pytest.mark.parametrize("name", exercises.names())
+def test_values_instead_of_behaviour_never_raise(name):
+    for answer in (None, ..., "x", [], {}, object(), 3, math.nan, torch.zeros(2), pytest, int, len, print):
+        assert not exercises.check(name, answer).passed
+
+
+# ------------------------------------------------------------------------------------ independent answers are right
+
+
+def test_solutions_written_differently_are_correct():
+    def soften(logits, temperature):
+        z = np.asarray(logits, dtype=np.float64) / temperature
+        weights = np.exp(z - z.max(axis=1, keepdims=True))
+        return torch.from_numpy(weights / weights.sum(axis=1, keepdims=True))
+
+    def kd_loss(student, teacher, labels, T, alpha):
+        log_p, log_q = (logits.double().div(T).log_softmax(1) for logits in (student, teacher))
+        distill = (log_q.exp() * (log_q - log_p)).sum() / len(labels)
+        task = -student.double().log_softmax(1)[range(len(labels)), labels].mean()
+        return alpha * T * T * distill + task - alpha * task
+
+    def aligned_logits(cached_logits, cached_indices, batch_indices):
+        return cached_logits[torch.argsort(cached_indices)[batch_indices]]
+
+    assert exercises.check("soften", soften).passed
+    assert exercises.check("kd_loss", kd_loss).passed
+    assert exercises.check("aligned_logits", aligned_logits).passed
+
+
+def test_paired_gain_agrees_with_the_librarys_interval():
+    for a, b in exercises.get("paired_gain").cases():
+        assert exercises.solution("paired_gain")(a, b) == pytest.approx(kdlib.metrics.paired_interval(a, b))
+
+
+def test_kd_loss_agrees_with_the_librarys():
+    for *logits_and_labels, temperature, alpha in exercises.get("kd_loss").cases():
+        ours = kdlib.losses.distillation_loss(*logits_and_labels, temperature=temperature, alpha=alpha)
+        assert exercises.solution("kd_loss")(*logits_and_labels, temperature, alpha) == pytest.approx(ours.total)
+
+
+# ------------------------------------------------------------------------------------ the judge, on answers of any kind
+
+
+def double(x):
+    """Twice x."""
+    # --- your code
+    return 2 * x
+    # --- end
+
+
+def add_one(x):
+    # --- your code
+    return x + 1
+    # --- end
+
+
+def area():
+    """How many squares has a chess board?"""
+    # --- your code
+    return 8 * 8
+    # --- end
+
+
+CASES = [(torch.tensor([1.0, -2.0]),), (torch.tensor([3.0, 5.0]),)]
+DOUBLE = _core.Exercise(
+    solve=double,
+    cases=lambda: CASES,
+    hints=["Twice.", "Times two.", "2 * x"],
+    mistakes={"squared, not doubled": lambda x: x**2},
+)
+
+
+@pytest.fixture
+def small_exercises(monkeypatch):
+    repair = _core.Exercise(add_one, DOUBLE.cases, DOUBLE.hints, {}, start=double)
+    value = _core.Exercise(area, lambda: [()], DOUBLE.hints, {"one side only": lambda: 8})
+    monkeypatch.setattr(exercises, "get", {"double": DOUBLE, "add_one": repair, "area": value}.__getitem__)
+
+
+def forever(x):
+    return forever(x)
+
+
+def in_place(x):
+    x *= 2
+    return x
+
+
+def unfinished_line(x):
+    loss = ...
+    return 2 * loss
+
+
+def not_implemented(x):
+    raise NotImplementedError
+
+
+class Unprintable(Exception):
+    def __str__(self):
+        raise RuntimeError
+
+
+def raises(error):
+    def answer(x):
+        raise error
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "answer, status, words",
+    [
+        (lambda x: x + x, "correct", "all 2 inputs"),
+        (lambda x: (2 * x).double().numpy(), "correct", ""),
+        (lambda x, factor=2: factor * x, "correct", ""),
+        (lambda x: print("noise") or 2 * x, "correct", ""),
+        (lambda x: None, "not done yet", "return"),
+        (lambda x: ..., "not done yet", "return"),
+        (unfinished_line, "not done yet", "..."),
+        (not_implemented, "not done yet", ""),
+        (None, "not done yet", "Replace"),
+        (..., "not done yet", "Replace"),
+        (lambda x: x**2, "not yet right", "Squared, not doubled"),
+        (lambda x: 6 * x, "not yet right", "3 times the right result"),
+        (lambda x: x, "not yet right", "0.5 times"),
+        (lambda x: 2 * x + torch.tensor([0.0, 1.0]), "not yet right", "contains -3 where -4 should be"),
+        (lambda x: 2 * x * torch.nan, "not yet right", "nan"),
+        (lambda x: 2 * x[:1], "not yet right", "of shape (1,); it should be of shape (2,)"),
+        (lambda x: 2.0, "not yet right", "a single number; it should be of shape (2,)"),
+        (lambda x: (x, x), "not yet right", "2 values where one value"),
+        (lambda x: "text", "not yet right", "is a str"),
+        (lambda x: {1, 2}, "not yet right", "is a set"),
+        (lambda x: x if x[0] > 2 else None, "not yet right", "It returns nothing for x of shape (2,)"),
+        (lambda x: 1 / 0, "not yet right", "ZeroDivisionError: division by zero"),
+        (lambda x: undefined, "not yet right", "NameError"),  # noqa: F821
+        (raises(SystemExit(1)), "not yet right", "SystemExit"),
+        (raises(Unprintable()), "not yet right", "Unprintable"),
+        (lambda x: 10**400, "not yet right", "OverflowError"),
+        (lambda: 1, "not yet right", "called as double(x), but yours takes ()"),
+        (lambda x, y: 1, "not yet right", "yours takes (x, y)"),
+        (forever, "not yet right", "calls itself without end"),
+        (in_place, "not yet right", "changes its inputs in place"),
+        (torch.tensor(4.0), "not yet right", 'check("double", double)'),
+    ],
+)
+def test_verdict_on_answers_of_any_kind(small_exercises, capsys, recwarn, answer, status, words):
+    verdict = exercises.check("double", answer)
+    assert verdict.status == status and words in verdict.message, verdict
+    assert verdict.passed == bool(verdict) == (status == "correct")
+    assert capsys.readouterr() == ("", "") and not recwarn.list
+    assert torch.equal(CASES[0][0], torch.tensor([1.0, -2.0]))
+
+
+def test_answer_cannot_disturb_the_notebooks_random_numbers_or_gradients():
+    def meddler(logits, temperature):
+        torch.manual_seed(7)
+        torch.set_grad_enabled(False)
+        return torch.softmax(logits / temperature, -1)
+
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    assert exercises.check("soften", meddler).passed
+    assert torch.equal(torch.rand(3), expected) and torch.is_grad_enabled()
+
+
+def test_code_to_repair_is_not_done_yet_until_it_behaves_differently(small_exercises):
+    assert exercises.check("add_one", lambda x: x + x).status == "not done yet"
+    assert exercises.check("add_one", lambda x: x + 2).status == "not yet right"
+    assert exercises.check("add_one", lambda x: 1 + x).passed
+
+
+@pytest.mark.parametrize(
+    "answer, status", [(64, "correct"), (64.0, "correct"), (lambda: 64, "correct"), (np.int64(64), "correct"),
+                       (..., "not done yet"), (8, "not yet right"), ("64", "not yet right"), (65, "not yet right")]
+)  # fmt: skip
+def test_value_exercise_takes_a_value(small_exercises, answer, status):
+    assert exercises.check("area", answer).status == status
+
+
+def test_value_exercise_is_an_assignment_under_its_question():
+    question = "# How many squares has a chess board?\n"
+    assert _source.stub(area) == question + "area = ...  # your answer"
+    assert _source.solution(area) == question + "area = 8 * 8"
+
+
+def test_function_with_code_after_the_marked_region_is_refused():
+    def wrong(x):
+        # --- your code
+        y = x
+        # --- end
+        return y
+
+    with pytest.raises(ValueError, match="wrong: the function must end with a region"):
+        _source.stub(wrong)
+
+
+def test_in_place_change_of_the_students_logits_is_seen():
+    def answer(student, teacher, labels, T, alpha):
+        return exercises.get("kd_loss").solve(student.mul_(1.5), teacher, labels, T, alpha)
+
+    assert "in place" in exercises.check("kd_loss", answer).message
+
+
+def test_not_a_number_and_infinity_count_as_the_same_overflow():
+    nan, infinite = (_observe.Outcome({"result": torch.tensor([1.0, value])}) for value in (math.nan, math.inf))
+    assert _observe.agree(nan, infinite, 1e-4)
+    assert not _observe.agree(nan, _observe.Outcome({"result": torch.tensor([1.0, 2.0])}), 1e-4)
+
+
+# ------------------------------------------------------------------------------------ what the learner sees
+
+
+def test_unknown_exercise_is_an_error_that_lists_the_known():
+    for ask in (exercises.hint, exercises.solution, lambda name: exercises.check(name, None)):
+        with pytest.raises(ValueError, match="unknown exercise 'sotfen'; there are: .*soften"):
+            ask("sotfen")
+
+
+def test_hints_come_one_by_one_and_the_last_one_stays(monkeypatch):
+    monkeypatch.setattr(exercises, "_hints_shown", {})
+    shown = [exercises.hint("soften") for _ in range(4)]
+    assert [hint.number for hint in shown] == [1, 2, 3, 3]
+    assert [hint.text for hint in shown[:3]] == exercises.get("soften").hints
+    assert exercises.hint("kd_loss").number == 1
+    assert repr(shown[0]).startswith("Hint 1 of 3: ") and 'solution("soften")' in repr(shown[2])
+    assert shown[0]._repr_markdown_() == repr(shown[0])
+
+
+def test_solution_displays_its_source_and_is_accepted_as_an_answer():
+    shown = exercises.solution("soften")
+    assert "return torch.softmax(logits / temperature, dim=-1)" in repr(shown)
+    assert shown._repr_markdown_().startswith("```python\nimport torch\n")
+    assert exercises.check("soften", shown).passed
+
+
+def test_verdict_says_in_words_what_its_colour_says_and_escapes_what_it_quotes():
+    def answer(logits, temperature):
+        raise ValueError("<script>")
+
+    verdict = exercises.check("soften", answer)
+    page = verdict._repr_html_()
+    assert "not yet right" in page and "&lt;script&gt;" in page and "<script>" not in page
+    assert repr(verdict).startswith("✗ soften: not yet right. ")
