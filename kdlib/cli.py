@@ -1,0 +1,100 @@
+"""The commands of the workbook: `kdlib lab`, `run`, `train-teacher` and `doctor`.
+
+Each command imports what it needs when it runs, so that `kdlib --help` answers at once.
+Exit status: 0 all is well, 1 something failed, 2 the command could not begin, 130 interrupted.
+"""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import kdlib
+from kdlib.lesson.profiles import NAMES
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except (ValueError, OSError) as error:
+        print(f"kdlib: error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        print(f"kdlib: error: {error}; install all parts with: pip install 'kdlib[all]'", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("kdlib: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="kdlib", description="The Distillation Workbook.")
+    parser.add_argument("--version", action="version", version=f"kdlib {kdlib.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    lab = commands.add_parser("lab", help="open JupyterLab at the first notebook")
+    lab.add_argument("options", nargs="*", metavar="-- OPTION", help="options handed on to JupyterLab")
+    lab.set_defaults(command=_lab)
+
+    run = commands.add_parser("run", help="execute notebooks; write them, HTML and summary.json")
+    run.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help="default: every lesson of the course")
+    run.add_argument("--profile", choices=NAMES, help="default: $KDLIB_PROFILE, else lesson")
+    run.add_argument("--out", metavar="DIR", help="default: runs/PROFILE")
+    run.add_argument("--jobs", type=int, metavar="N", help="how many at a time; default: one per core")
+    run.set_defaults(command=_run)
+
+    train = commands.add_parser("train-teacher", help="train the teacher of a data set and save its weights")
+    train.add_argument("dataset", metavar="DATASET", help="fashion-mnist, cifar10, folder:PATH, ...")
+    train.add_argument("--root", metavar="DIR", help="where the data set lies or is downloaded to")
+    train.add_argument("--out", metavar="DIR", help="default: the user's folder of teachers")
+    train.add_argument("--epochs", type=int, metavar="N", help="default: the recipe's own")
+    train.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+    train.set_defaults(command=_train_teacher)
+
+    doctor = commands.add_parser("doctor", help="what is installed, what would fail, and how to mend it")
+    doctor.set_defaults(command=_doctor)
+    return parser
+
+
+def _lab(options: argparse.Namespace) -> int:
+    from kdlib.lesson import course
+
+    return course.open_lab(options.options)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from kdlib.lesson import course, profiles, runner
+
+    profile = profiles.get(options.profile).name
+    notebooks = options.notebooks or course.lessons(course.require_repository())
+    out = Path(options.out) if options.out else (course.repository() or Path.cwd()) / "runs" / profile
+    # A run that is told to end (a job's time limit, say) ends as on Ctrl-C: summary written, no kernel left.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    results = runner.run(notebooks, out=out, profile=profile, jobs=options.jobs)
+    print(f"\n{runner.table(results)}\n\nwritten to {out}")
+    return 0 if all(result.status == "passed" for result in results) else 1
+
+
+def _train_teacher(options: argparse.Namespace) -> int:
+    from kdlib.teacher_training import train_teacher
+
+    manifest = train_teacher(
+        options.dataset, root=options.root, out=options.out, epochs=options.epochs, seed=options.seed
+    )
+    print(f"written: {manifest} and its weights beside it")
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from kdlib.lesson import doctor
+
+    findings = doctor.examine()
+    print(doctor.report(findings))
+    return 1 if any(finding.state == doctor.BROKEN for finding in findings) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""An executed notebook as one HTML page that fetches nothing: no script, no font, no formula engine.
+
+nbconvert's own page asks other hosts for scripts before it shows anything, and leaves formulas as TeX where
+it cannot reach them. Here formulas become MathML, which browsers draw themselves, and live widgets are left
+out: a slider without a kernel moves nothing, and the static figure beside it shows what it does.
+"""
+
+import jinja2
+import latex2mathml.converter
+from nbconvert.exporters import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from nbformat import NotebookNode
+
+_WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+
+_TEMPLATE = """
+{%- extends 'lab/index.html.j2' -%}
+{%- block html_head_js -%}{%- endblock -%}
+{%- block html_head_js_mathjax -%}{%- endblock -%}
+{%- block html_head_js_mermaidjs -%}{%- endblock -%}
+{%- block jupyter_widgets -%}{%- endblock -%}
+"""
+
+
+class _Markdown(IPythonRenderer):
+    """Markdown whose formulas are MathML."""
+
+    def inline_math(self, body: str) -> str:
+        return latex2mathml.converter.convert(body, display="inline")
+
+    def block_math(self, body: str) -> str:
+        return latex2mathml.converter.convert(body, display="block")
+
+    def latex_environment(self, name: str, body: str) -> str:
+        return self.block_math(rf"\begin{{{name}}}{body}\end{{{name}}}")
+
+
+class _PageExporter(HTMLExporter):
+    """nbconvert's JupyterLab page without what it would fetch."""
+
+    raw_template = _TEMPLATE
+
+    @jinja2.pass_context
+    def markdown2html(self, context, source: str) -> str:
+        attachments = context.get("cell", {}).get("attachments", {})
+        return MarkdownWithMath(renderer=_Markdown(escape=False, attachments=attachments)).render(source)
+
+
+def _without_widgets(notebook: NotebookNode) -> NotebookNode:
+    page = NotebookNode(notebook)
+    page.metadata = NotebookNode({key: value for key, value in notebook.metadata.items() if key != "widgets"})
+    page.cells = [_without_views(cell) if cell.cell_type == "code" else cell for cell in notebook.cells]
+    return page
+
+
+def _without_views(cell: NotebookNode) -> NotebookNode:
+    kept = [output for output in cell.outputs if _WIDGET_VIEW not in output.get("data", {})]
+    return NotebookNode(cell, outputs=kept)
+
+
+def render(notebook: NotebookNode, title: str) -> str:
+    """The HTML of an executed notebook, with its captions, figures and formulas but without widgets."""
+    html, _ = _PageExporter().from_notebook_node(
+        _without_widgets(notebook), resources={"metadata": {"name": title}}
+    )
+    return html
