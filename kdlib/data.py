@@ -24,7 +24,7 @@ def load(
     """Load a data set into memory and cut a validation split from its training images.
 
     name: one of
-      "fashion-mnist"   10,000 training images (1,000 a class) and all 10,000 test images, inside this package;
+      "fashion-mnist"   10,000 training images (1,000 a class) and all 10,000 test images, inside kdlib;
                         with full=True all 60,000 training images, from `root`, from Debian's package
                         dataset-fashion-mnist, or downloaded
       "mnist", "cifar10", "cifar100"   from `root`, or downloaded
@@ -61,16 +61,16 @@ class ImageSplit:
     mean, std: float32 (channels,), in units of pixels in [0, 1]; from these images where not given
       (population standard deviation over all pixels; 1 stands in for the 0 of a constant channel)
 
-    Tensors, numpy arrays and (but for the images) sequences are accepted. The split is not meant to be written
-    to: `digest` is computed once. Raises ValueError for a wrong dtype, a shape that does not fit, or a negative
-    label.
+    Tensors and numpy arrays are shared where they can be, so do not write to them afterwards: `digest` is
+    computed once. Labels, indices, mean and std may also be plain sequences. Raises ValueError for a wrong
+    dtype, a shape that does not fit, a negative label or index, or a std that is not positive.
     """
 
     images: UInt8[Tensor, "n channels height width"]
-    labels: Int64[Tensor, "n"]
-    indices: Int64[Tensor, "n"]
-    mean: Float32[Tensor, "channels"]
-    std: Float32[Tensor, "channels"]
+    labels: Int64[Tensor, " n"]
+    indices: Int64[Tensor, " n"]
+    mean: Float32[Tensor, " channels"]
+    std: Float32[Tensor, " channels"]
 
     def __init__(
         self,
@@ -99,7 +99,8 @@ class ImageSplit:
 
     def __repr__(self) -> str:
         channels, height, width = self.images.shape[1:]
-        return f"ImageSplit({len(self)} images of {channels}x{height}x{width}, {len(self.labels.unique())} classes)"
+        classes = len(self.labels.unique())
+        return f"ImageSplit({len(self)} images of {channels}x{height}x{width}, {classes} classes)"
 
     def take(self, n: int, *, seed: int = 0) -> "ImageSplit":
         """A stratified random choice of n images: each class has n * (its share), rounded up or down.
@@ -115,18 +116,17 @@ class ImageSplit:
 
     def subset(self, positions: Positions) -> "ImageSplit":
         """The images at these positions (row numbers, a mask or a slice), with the same mean and std."""
-        rows = positions if isinstance(positions, slice) else torch.as_tensor(positions)
+        rows = _as_index(positions)
         return ImageSplit(self.images[rows], self.labels[rows], self.indices[rows], self.mean, self.std)
 
     def normalized(self, positions: Positions | None = None) -> Float32[Tensor, "k channels height width"]:
         """The images, or those at these positions, as the networks see them: (images / 255 - mean) / std."""
-        rows = slice(None) if positions is None else positions
-        rows = rows if isinstance(rows, slice) else torch.as_tensor(rows)
-        pixels = self.images[rows].to(torch.float32)
+        images = self.images if positions is None else self.images[_as_index(positions)]
+        pixels = images.to(torch.float32)
         return pixels.div_(255).sub_(self.mean[:, None, None]).div_(self.std[:, None, None])
 
     def digest(self) -> str:
-        """A sha256 (hex) of what the networks see: the images with their shape, mean and std; not the labels."""
+        """The sha256 (hex) of what a network sees: images, their shape, mean and std, but not the labels."""
         if self._digest is None:
             sha256 = hashlib.sha256(repr(tuple(self.images.shape)).encode())
             for tensor in (self.images, self.mean, self.std):
@@ -148,11 +148,11 @@ class ImageDataset:
     classes: list[str]
 
     @property
-    def mean(self) -> Float32[Tensor, "channels"]:
+    def mean(self) -> Float32[Tensor, " channels"]:
         return self.train.mean
 
     @property
-    def std(self) -> Float32[Tensor, "channels"]:
+    def std(self) -> Float32[Tensor, " channels"]:
         return self.train.std
 
 
@@ -181,18 +181,27 @@ def _stratified(labels: np.ndarray, n: int, seed: int) -> np.ndarray:
 
 def _statistics(images: UInt8[Tensor, "n channels height width"]) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each channel, exact: from the histogram of its 256 values."""
-    histograms = [torch.bincount(channel.reshape(-1), minlength=256) for channel in images.unbind(1)]
-    weights = torch.stack(histograms).double() / (images.numel() / images.shape[1])
+    histograms = torch.zeros(images.shape[1], 256, dtype=torch.int64)
+    for chunk in images.split(1_000):  # bincount works on an int64 copy of its input
+        histograms += torch.stack(
+            [torch.bincount(pixels.flatten(), minlength=256) for pixels in chunk.unbind(1)]
+        )
+    weights = histograms.double() / histograms.sum(1, keepdim=True)
     values = torch.arange(256, dtype=torch.float64) / 255
     mean = weights @ values
     std = (weights * (values - mean[:, None]) ** 2).sum(1).sqrt()
     return mean.float(), torch.where(std > 0, std, 1.0).float()
 
 
+def _as_index(positions: Positions) -> Tensor | slice:
+    # Torch would read a tuple of row numbers as one index per dimension.
+    return positions if isinstance(positions, slice) else torch.as_tensor(positions)
+
+
 def _as_tensor(values: Array | Sequence) -> Tensor:
     if isinstance(values, Tensor):
         return values.cpu().contiguous()
-    return torch.from_numpy(np.array(values, order="C"))  # a copy: torch cannot share a read-only array
+    return torch.from_numpy(np.require(values, requirements="CW"))  # copies what torch could not write to
 
 
 def _checked_images(images: Array) -> UInt8[Tensor, "n channels height width"]:
@@ -201,12 +210,13 @@ def _checked_images(images: Array) -> UInt8[Tensor, "n channels height width"]:
         raise ValueError(f"images must be uint8 in 0..255, got {tensor.dtype}")
     if tensor.ndim != 4 or tensor.numel() == 0:
         raise ValueError(
-            f"images must have the shape (n, channels, height, width) with none of them 0, got {tuple(tensor.shape)}"
+            "images must have the shape (n, channels, height, width), none of them 0, "
+            f"got {tuple(tensor.shape)}"
         )
     return tensor
 
 
-def _checked_integers(name: str, values: Array | Sequence, images: Tensor) -> Int64[Tensor, "n"]:
+def _checked_integers(name: str, values: Array | Sequence, images: Tensor) -> Int64[Tensor, " n"]:
     tensor = _as_tensor(values)
     if tensor.dtype == torch.bool or tensor.is_floating_point() or tensor.is_complex():
         raise ValueError(f"{name} must be whole numbers, got {tensor.dtype}")
@@ -221,7 +231,7 @@ def _checked_integers(name: str, values: Array | Sequence, images: Tensor) -> In
     return tensor
 
 
-def _checked_statistic(name: str, values: Array | Sequence, images: Tensor) -> Float32[Tensor, "channels"]:
+def _checked_statistic(name: str, values: Array | Sequence, images: Tensor) -> Float32[Tensor, " channels"]:
     tensor = _as_tensor(values).to(torch.float32)
     if tensor.shape != images.shape[1:2] or not tensor.isfinite().all():
         raise ValueError(

@@ -84,22 +84,23 @@ def _labelled(images: UInt8[np.ndarray, "n channels height width"], files: dict[
 
 
 def _read_images(paths: Sequence[Path]) -> UInt8[np.ndarray, "n channels height width"]:
-    arrays: list[np.ndarray] = []
+    height, width = _read_image(paths[0]).shape[:2]
+    images = np.empty((len(paths), 3, height, width), dtype=np.uint8)
+
+    def fill(row: int) -> bool:
+        pixels = _read_image(paths[row])
+        if pixels.shape[:2] != (height, width):
+            raise ValueError(
+                f"all images must have one size (width x height): {paths[0]} has {width}x{height}, "
+                f"{paths[row]} has {pixels.shape[1]}x{pixels.shape[0]}. Resize or crop them to one size first"
+            )
+        is_grey = pixels.ndim == 2
+        images[row] = pixels if is_grey else pixels.transpose(2, 0, 1)
+        return is_grey
+
     with ThreadPoolExecutor() as pool:
-        for path, array in zip(paths, pool.map(_read_image, paths), strict=True):
-            if arrays and array.shape[:2] != arrays[0].shape[:2]:
-                pool.shutdown(cancel_futures=True)
-                (first_height, first_width), (height, width) = arrays[0].shape[:2], array.shape[:2]
-                raise ValueError(
-                    f"all images must have one size (width x height): {paths[0]} has {first_width}x{first_height}, "
-                    f"{path} has {width}x{height}. Resize or crop them to one size first"
-                )
-            arrays.append(array)
-    channels = 3 if any(array.ndim == 3 for array in arrays) else 1
-    images = np.empty((len(arrays), channels, *arrays[0].shape[:2]), dtype=np.uint8)
-    for row, array in enumerate(arrays):
-        images[row] = array if array.ndim == 2 else array.transpose(2, 0, 1)
-    return images
+        are_grey = list(pool.map(fill, range(len(paths))))
+    return images[:, :1].copy() if all(are_grey) else images
 
 
 def _read_image(path: Path) -> UInt8[np.ndarray, "height width"] | UInt8[np.ndarray, "height width 3"]:
@@ -119,11 +120,7 @@ def _to_uint8(image: Image.Image) -> np.ndarray:
         return (values >> 8).astype(np.uint8)
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers")
-    if image.mode in ("1", "L"):
-        return np.asarray(image.convert("L"))
+    channels = "L" if image.mode in ("1", "L", "LA") else "RGB"
     if image.has_transparency_data:
-        grey = image.mode in ("LA", "La")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-        return np.asarray(image.convert("L" if grey else "RGB"))
-    return np.asarray(image.convert("RGB"))
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    return np.asarray(image.convert(channels))

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import math
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -29,8 +30,8 @@ class Images(NamedTuple):
     """Images with their labels and their row numbers in the original set."""
 
     images: UInt8[np.ndarray, "n channels height width"]
-    labels: Integer[np.ndarray, "n"]
-    indices: Integer[np.ndarray, "n"]
+    labels: Integer[np.ndarray, " n"]
+    indices: Integer[np.ndarray, " n"]
 
 
 class Source(NamedTuple):
@@ -50,7 +51,7 @@ def fashion_mnist(root: Path | None, full: bool) -> Source:
             Images(*(arrays[f"{split}_{part}"] for part in Images._fields)) for split in ("train", "test")
         )
         return Source(train, test, FASHION_CLASSES)
-    if root is None and DEBIAN_FASHION_MNIST.is_dir():
+    if root is None and _find_idx_files("FashionMNIST", DEBIAN_FASHION_MNIST):
         root = DEBIAN_FASHION_MNIST
     source = _idx_source("FashionMNIST", root, FASHION_CLASSES)
     if len(source.test.labels) == 10_000 and not _has_fashion_labels(source):
@@ -135,12 +136,12 @@ def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} is damaged ({error}): {remedy}") from error
-    if len(content) < 4 or content[:3] != b"\0\0\x08":
+    header = 4 + 4 * int.from_bytes(content[3:4], "big")
+    if content[:3] != b"\0\0\x08" or len(content) < header:
         raise ValueError(f"{path} is not an IDX file of unsigned bytes: {remedy}")
-    header = 4 + 4 * content[3]
     shape = tuple(np.frombuffer(content[4:header], dtype=">u4").tolist())
     values = np.frombuffer(content[header:], dtype=np.uint8)
-    if values.size != np.prod(shape):
+    if values.size != math.prod(shape):
         raise ValueError(f"{path} announces the shape {shape} but holds {values.size} values: {remedy}")
     return values.reshape(shape)
 
@@ -171,7 +172,7 @@ def _idx_source(name: str, root: Path | None, classes: list[str]) -> Source:
 
 
 def read_idx_folder(name: str, root: Path, classes: list[str]) -> Source:
-    """Read the four IDX files, plain or .gz, from `root` or from root/NAME/raw, where torchvision keeps them."""
+    """Read the four IDX files, plain or .gz, from `root` or root/NAME/raw, torchvision's place for them."""
     paths = _find_idx_files(name, root)
     if not paths:
         raise FileNotFoundError(
@@ -210,13 +211,13 @@ def _images_from_idx(images: np.ndarray, labels: np.ndarray, path: Path) -> Imag
 def _cifar_source(name: str, batches: str, root: Path | None) -> Source:
     from torchvision import datasets
 
-    read = getattr(datasets, name)
     folder = cache_folder() if root is None else root
-    if root is None and not (folder / batches).is_dir():
-        _download(name, wanted=f"the unpacked folder {batches}")
     try:
-        parts = [read(folder, train=train) for train in (True, False)]
-    except RuntimeError as error:
+        parts = [getattr(datasets, name)(folder, train=train) for train in (True, False)]
+    except RuntimeError as error:  # a file is missing, or its checksum is not the one torchvision knows
+        if root is None:
+            _download(name, wanted=f"the unpacked folder {batches}")
+            return _cifar_source(name, batches, folder)
         raise FileNotFoundError(
             f"no complete {name} files in {folder}: put the unpacked folder {batches} there, "
             "or leave root out to have it downloaded"
@@ -237,6 +238,6 @@ def _download(name: str, *, wanted: str) -> None:
         getattr(datasets, name)(folder, download=True)
     except (URLError, ConnectionError, TimeoutError, RuntimeError) as error:
         raise ConnectionError(
-            f"{name} is not in {folder} and could not be downloaded ({error}): connect to the network, "
-            f"or get {wanted} elsewhere and put them into {folder}, or into a folder of yours given as root=..."
+            f"{name} is not in {folder} and could not be downloaded ({' '.join(str(error).split())}): "
+            f"connect to the network, or put {wanted} there by hand, or into a folder you name by root=..."
         ) from error

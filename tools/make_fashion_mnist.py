@@ -2,8 +2,9 @@
 
     python tools/make_fashion_mnist.py [--root FOLDER]
 
-Writes kdlib/assets/data/fashion-mnist.npz (1,000 training images of each class and all test images, with their
-row numbers in the original files) and its manifest fashion-mnist.json. The same IDX files give the same bytes.
+Writes kdlib/assets/data/fashion-mnist.npz (1,000 training images of each class and all test images, with
+their row numbers in the original files) and its manifest fashion-mnist.json. The same IDX files give the same
+bytes.
 """
 
 import argparse

@@ -1,0 +1,268 @@
+"""Splits held in memory, and the data set that ships inside the package."""
+
+import shutil
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdlib import data, sources
+
+
+def make_split(labels, *, channels=1, **statistics):
+    images = np.random.default_rng(0).integers(0, 256, (len(labels), channels, 4, 5), dtype=np.uint8)
+    return data.ImageSplit(images, np.asarray(labels), **statistics)
+
+
+@pytest.fixture(scope="module")
+def embedded():
+    return data.load()
+
+
+class TestEmbedded:
+    def test_sizes_and_types(self, embedded):
+        assert [len(split) for split in (embedded.train, embedded.validation, embedded.test)] == [
+            9000,
+            1000,
+            10000,
+        ]
+        for split in (embedded.train, embedded.validation, embedded.test):
+            assert split.images.shape == (len(split), 1, 28, 28)
+            assert split.images.dtype == torch.uint8
+            assert split.labels.dtype == split.indices.dtype == torch.int64
+        assert len(embedded.classes) == 10
+        assert embedded.classes[9] == "Ankle boot"
+
+    def test_every_split_is_balanced(self, embedded):
+        for split, per_class in ((embedded.train, 900), (embedded.validation, 100), (embedded.test, 1000)):
+            assert split.labels.bincount().tolist() == [per_class] * 10
+
+    def test_train_and_validation_partition_the_embedded_images(self, embedded):
+        rows = torch.cat([embedded.train.indices, embedded.validation.indices])
+        assert rows.sort().values.tolist() == sources.embedded_fashion_mnist()["train_indices"].tolist()
+        assert len(rows.unique()) == 10_000
+        assert embedded.test.indices.tolist() == list(range(10_000))
+
+    def test_statistics_come_from_the_training_images(self, embedded):
+        pixels = embedded.train.images.double() / 255
+        assert embedded.mean.item() == pytest.approx(pixels.mean().item(), abs=1e-6)
+        assert embedded.std.item() == pytest.approx(pixels.std(correction=0).item(), abs=1e-6)
+        for split in (embedded.validation, embedded.test):
+            assert torch.equal(split.mean, embedded.mean)
+            assert torch.equal(split.std, embedded.std)
+
+    def test_seed_chooses_the_validation_images_and_nothing_else(self, embedded):
+        again, other = data.load(seed=0), data.load(seed=1)
+        assert torch.equal(again.validation.indices, embedded.validation.indices)
+        assert again.train.digest() == embedded.train.digest()
+        assert not torch.equal(other.validation.indices, embedded.validation.indices)
+        assert torch.equal(other.test.images, embedded.test.images)
+
+    @pytest.mark.skipif(
+        not sources.DEBIAN_FASHION_MNIST.is_dir(), reason="needs Debian's package dataset-fashion-mnist"
+    )
+    def test_indices_point_at_the_original_images(self, embedded):
+        full = data.load(full=True)
+        assert [len(split) for split in (full.train, full.validation, full.test)] == [54_000, 6_000, 10_000]
+        originals = sources.fashion_mnist(None, full=True)
+        for split, original in ((embedded.train, originals.train), (embedded.test, originals.test)):
+            rows = split.indices.numpy()
+            assert np.array_equal(split.images.numpy(), original.images[rows])
+            assert np.array_equal(split.labels.numpy(), original.labels[rows])
+
+    @pytest.mark.parametrize("name", ["fashion-mnist", "digits"])
+    def test_loading_what_is_inside_opens_no_socket(self, name, monkeypatch):
+        def refuse(*args, **kwargs):
+            raise AssertionError("a socket was opened")
+
+        monkeypatch.setattr(socket, "socket", refuse)
+        monkeypatch.setattr(socket, "getaddrinfo", refuse)
+        assert len(data.load(name).train) > 1000
+
+    def test_importing_data_imports_no_other_data_library(self):
+        program = "import sys, kdlib.data; print({'torchvision', 'sklearn', 'pandas'} & set(sys.modules))"
+        result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert result.stdout.strip() == "set()"
+
+    @pytest.mark.parametrize(
+        "damage", [lambda content: content[:-1000], lambda content: content[:-1] + b"\1"]
+    )
+    def test_a_damaged_file_is_refused(self, damage, tmp_path, monkeypatch):
+        for name in ("fashion-mnist.npz", "fashion-mnist.json"):
+            shutil.copy(sources.EMBEDDED_FOLDER / name, tmp_path)
+        path = tmp_path / "fashion-mnist.npz"
+        path.write_bytes(damage(path.read_bytes()))
+        monkeypatch.setattr(sources, "EMBEDDED_FOLDER", tmp_path)
+        with pytest.raises(ValueError, match=r"fashion-mnist\.npz is damaged.*reinstall"):
+            data.load()
+
+
+class TestNames:
+    @pytest.mark.parametrize("name", ["Fashion-MNIST", "fashion_mnist", "imagenet", "", " mnist"])
+    def test_unknown_name_lists_the_names(self, name):
+        with pytest.raises(
+            ValueError, match="fashion-mnist, mnist, cifar10, cifar100, digits, folder:PATH"
+        ) as error:
+            data.load(name)
+        assert repr(name) in str(error.value)
+
+    @pytest.mark.parametrize("name", ["fashion-mnist", "digits", "folder:there"])
+    def test_a_root_that_would_not_be_read_is_refused(self, name, tmp_path):
+        with pytest.raises(ValueError, match="is not used by load"):
+            data.load(name, root=tmp_path)
+
+
+class TestImageSplit:
+    def test_numpy_and_tensors_give_the_same_split(self):
+        from_numpy = make_split([0, 1, 2], channels=3)
+        from_tensors = data.ImageSplit(
+            from_numpy.images, from_numpy.labels.to(torch.int32), indices=[7, 8, 9]
+        )
+        assert from_numpy.digest() == from_tensors.digest()
+        assert from_tensors.labels.dtype == torch.int64
+        assert from_numpy.indices.tolist() == [0, 1, 2]
+        assert from_tensors.indices.tolist() == [7, 8, 9]
+
+    def test_read_only_arrays_are_accepted(self, recwarn):
+        images = np.frombuffer(bytes(range(24)), dtype=np.uint8).reshape(2, 1, 3, 4)
+        assert data.ImageSplit(images, [0, 1]).images.tolist() == images.tolist()
+        assert not recwarn.list
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_statistics_against_numpy_in_float64(self, channels):
+        split = make_split([0] * 2_500, channels=channels)
+        pixels = split.images.numpy().astype(np.float64) / 255
+        np.testing.assert_allclose(split.mean, pixels.mean(axis=(0, 2, 3)), atol=1e-7)
+        np.testing.assert_allclose(split.std, pixels.std(axis=(0, 2, 3)), atol=1e-7)
+
+    def test_given_statistics_are_kept_and_a_missing_one_is_computed(self):
+        split = make_split([0, 1], mean=[0.25])
+        assert split.mean.tolist() == [0.25]
+        assert torch.equal(split.std, make_split([0, 1]).std)
+
+    def test_a_constant_channel_normalises_to_zero(self):
+        split = data.ImageSplit(torch.full((2, 1, 2, 2), 51, dtype=torch.uint8), [0, 1])
+        assert split.std.tolist() == [1.0]
+        assert split.normalized().abs().max() < 1e-6
+
+    @pytest.mark.parametrize(
+        ("images", "labels", "others", "message"),
+        [
+            (torch.zeros(2, 1, 4, 4), [0, 1], {}, r"images must be uint8.*torch\.float32"),
+            (
+                torch.zeros(2, 4, 4, dtype=torch.uint8),
+                [0, 1],
+                {},
+                r"\(n, channels, height, width\).*\(2, 4, 4\)",
+            ),
+            (torch.zeros(0, 1, 4, 4, dtype=torch.uint8), [], {}, r"\(0, 1, 4, 4\)"),
+            (None, [0, 1, 2], {}, r"labels have the shape \(3,\), images \(2, 1, 4, 4\)"),
+            (None, [[0, 1]], {}, r"labels have the shape \(1, 2\), images \(2, 1, 4, 4\)"),
+            (None, [0.0, 1.0], {}, r"labels must be whole numbers, got torch\.float64"),
+            (None, [True, False], {}, r"labels must be whole numbers, got torch\.bool"),
+            (None, [0, -1], {}, "labels must not be negative, got -1"),
+            (None, [0, 1], {"indices": [5]}, r"indices have the shape \(1,\), images \(2, 1, 4, 4\)"),
+            (None, [0, 1], {"indices": [5, -2]}, "indices must not be negative, got -2"),
+            (None, [0, 1], {"mean": [0.5, 0.5]}, r"mean must hold one finite number per channel.*\(2,\)"),
+            (None, [0, 1], {"mean": [float("nan")]}, "mean must hold one finite number"),
+            (None, [0, 1], {"std": [0.0]}, r"std must be positive, got \[0\.0\]"),
+        ],
+    )
+    def test_bad_arguments_are_named(self, images, labels, others, message):
+        images = torch.zeros(2, 1, 4, 4, dtype=torch.uint8) if images is None else images
+        with pytest.raises(ValueError, match=message):
+            data.ImageSplit(images, labels, **others)
+
+    @pytest.mark.parametrize(
+        ("positions", "rows"),
+        [
+            (None, [0, 1, 2, 3]),
+            ([3, 1], [3, 1]),
+            ((2, 0), [2, 0]),
+            (range(2), [0, 1]),
+            (slice(1, 3), [1, 2]),
+            (np.array([3]), [3]),
+            (torch.tensor([False, True, False, True]), [1, 3]),
+        ],
+    )
+    def test_normalized(self, positions, rows):
+        split = make_split([0, 1, 0, 1], channels=3, mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6])
+        mean, std = (np.reshape(values, (3, 1, 1)) for values in ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6]))
+        expected = (split.images.numpy()[rows].astype(np.float64) / 255 - mean) / std
+        result = split.normalized(positions)
+        assert result.dtype == torch.float32
+        np.testing.assert_allclose(result, expected, atol=1e-6)
+
+    def test_normalized_leaves_the_images_alone(self):
+        split = make_split([0, 1])
+        before = split.images.clone()
+        split.normalized()
+        assert torch.equal(split.images, before)
+
+    def test_subset_keeps_the_statistics_and_the_original_indices(self):
+        split = data.ImageSplit(make_split([0, 1, 2]).images, [0, 1, 2], indices=[10, 20, 30])
+        part = split.subset([2, 0])
+        assert part.indices.tolist() == [30, 10]
+        assert part.labels.tolist() == [2, 0]
+        assert torch.equal(part.images, split.images[[2, 0]])
+        assert torch.equal(part.mean, split.mean)
+        assert torch.equal(part.std, split.std)
+
+    def test_digest_tells_apart_what_a_network_would_see(self):
+        split = make_split([0, 1])
+        changed = split.images.clone()
+        changed[0, 0, 0, 0] ^= 1
+        same_pixels = {
+            "pixel": data.ImageSplit(changed, [0, 1], None, split.mean, split.std),
+            "mean": data.ImageSplit(split.images, [0, 1], None, split.mean + 0.1, split.std),
+            "std": data.ImageSplit(split.images, [0, 1], None, split.mean, split.std + 0.1),
+            "shape": data.ImageSplit(split.images.reshape(2, 1, 5, 4), [0, 1], None, split.mean, split.std),
+        }
+        digests = {split.digest(), *(other.digest() for other in same_pixels.values())}
+        assert len(digests) == 5
+        assert data.ImageSplit(split.images.clone(), [1, 1], [5, 6]).digest() == split.digest()
+
+
+LABELS = st.lists(st.integers(0, 6), min_size=1, max_size=60)
+
+
+class TestTake:
+    @given(labels=LABELS, share=st.floats(0, 1), seed=st.integers(0, 1000))
+    def test_each_class_keeps_its_share_to_within_one(self, labels, share, seed):
+        n = max(1, round(share * len(labels)))
+        taken = make_split(labels).take(n, seed=seed)
+        assert len(taken) == len(set(taken.indices.tolist())) == n
+        assert taken.labels.tolist() == [labels[row] for row in taken.indices]
+        sizes, counts = np.bincount(labels), np.bincount(taken.labels, minlength=max(labels) + 1)
+        assert (np.abs(counts - n * sizes / len(labels)) < 1).all()
+
+    @given(labels=LABELS, seed=st.integers(0, 1000))
+    def test_taking_all_is_the_identity(self, labels, seed):
+        assert make_split(labels).take(len(labels), seed=seed).indices.tolist() == list(range(len(labels)))
+
+    def test_a_seed_fixes_the_choice(self, embedded):
+        first, again, other = (embedded.train.take(1000, seed=seed) for seed in (3, 3, 4))
+        assert torch.equal(first.indices, again.indices)
+        assert not torch.equal(first.indices, other.indices)
+        assert first.labels.bincount().tolist() == [100] * 10
+
+    def test_fewer_images_than_classes_take_one_each_of_random_classes(self):
+        split = make_split(list(range(8)) * 3)
+        chosen = [split.take(3, seed=seed).labels.tolist() for seed in range(20)]
+        assert all(len(set(labels)) == 3 for labels in chosen)
+        assert {label for labels in chosen for label in labels} == set(range(8))
+
+    def test_the_statistics_of_the_whole_are_kept(self, embedded):
+        few = embedded.train.take(10)
+        assert torch.equal(few.mean, embedded.mean)
+        assert torch.equal(few.std, embedded.std)
+
+    @pytest.mark.parametrize("n", [0, -1, 5])
+    def test_a_number_out_of_range_is_refused(self, n):
+        with pytest.raises(ValueError, match=f"n must be a whole number from 1 to 4.*{n}"):
+            make_split([0, 1, 0, 1]).take(n)

@@ -1,0 +1,283 @@
+"""Named data sets: IDX and CIFAR files, downloads, and the script that makes the embedded file."""
+
+import gzip
+import importlib.util
+import json
+import pickle
+import socket
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torchvision
+
+from kdlib import data, sources
+
+RNG = np.random.default_rng(0)
+TRAIN, TEST = 40, 20
+
+
+def idx_bytes(array):
+    sizes = np.array(array.shape, dtype=">u4").tobytes()
+    return bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()
+
+
+def idx_arrays():
+    """Random images of ten classes, under the names of the four IDX files."""
+    arrays = {}
+    for prefix, number in (("train", TRAIN), ("t10k", TEST)):
+        arrays[f"{prefix}-images-idx3-ubyte"] = RNG.integers(0, 256, (number, 28, 28), dtype=np.uint8)
+        arrays[f"{prefix}-labels-idx1-ubyte"] = RNG.permutation(number).astype(np.uint8) % 10
+    return arrays
+
+
+def write_idx(folder, arrays, *, compressed):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in arrays.items():
+        content = idx_bytes(array)
+        path = folder / (f"{name}.gz" if compressed else name)
+        path.write_bytes(gzip.compress(content) if compressed else content)
+
+
+@pytest.fixture
+def arrays():
+    return idx_arrays()
+
+
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    folder = tmp_path / "cache" / "datasets"
+    monkeypatch.setattr(sources, "cache_folder", lambda: folder)
+    monkeypatch.setattr(sources, "DEBIAN_FASHION_MNIST", tmp_path / "not installed")
+    return folder
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise socket.gaierror("no network in this test")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+def assert_holds(dataset, arrays):
+    assert [len(split) for split in (dataset.train, dataset.validation, dataset.test)] == [36, 4, 20]
+    parts = ((dataset.train, "train"), (dataset.validation, "train"), (dataset.test, "t10k"))
+    for split, prefix in parts:
+        rows = split.indices.numpy()
+        assert np.array_equal(split.images[:, 0], arrays[f"{prefix}-images-idx3-ubyte"][rows])
+        assert np.array_equal(split.labels, arrays[f"{prefix}-labels-idx1-ubyte"][rows])
+
+
+class TestIdxFiles:
+    @pytest.mark.parametrize("compressed", [False, True])
+    @pytest.mark.parametrize(
+        ("name", "below"),
+        [("fashion-mnist", ""), ("fashion-mnist", "FashionMNIST/raw"), ("mnist", "MNIST/raw")],
+    )
+    def test_read_from_a_root(self, name, below, compressed, arrays, tmp_path):
+        write_idx(tmp_path / below, arrays, compressed=compressed)
+        assert_holds(data.load(name, root=tmp_path, full=True), arrays)
+
+    def test_debians_files_are_used_without_a_root(self, arrays, tmp_path, monkeypatch):
+        write_idx(tmp_path, arrays, compressed=True)
+        monkeypatch.setattr(sources, "DEBIAN_FASHION_MNIST", tmp_path)
+        assert_holds(data.load("fashion-mnist", full=True), arrays)
+
+    @pytest.mark.parametrize("missing", idx_arrays())
+    def test_a_missing_file_names_all_that_are_needed(self, missing, arrays, tmp_path, no_network):
+        del arrays[missing]
+        write_idx(tmp_path, arrays, compressed=False)
+        with pytest.raises(FileNotFoundError, match=rf"no MNIST files in root=.*put .*{missing}"):
+            data.load("mnist", root=tmp_path)
+
+    def test_a_root_that_does_not_exist(self, tmp_path, no_network):
+        with pytest.raises(FileNotFoundError, match="no FashionMNIST files in root=.*typo"):
+            data.load("fashion-mnist", root=tmp_path / "typo", full=True)
+
+    @pytest.mark.parametrize(
+        ("damage", "message"),
+        [
+            (lambda content: content[:-1], r"announces the shape \(20, 28, 28\) but holds 15679 values"),
+            (lambda content: b"", "not an IDX file"),
+            (lambda content: b"\0\0\x0d" + content[3:], "not an IDX file of unsigned bytes"),
+            (lambda content: content[:9], "announces|not an IDX file"),
+        ],
+    )
+    @pytest.mark.parametrize("compressed", [False, True])
+    def test_a_damaged_file_is_named(self, damage, message, compressed, arrays, tmp_path):
+        write_idx(tmp_path, arrays, compressed=compressed)
+        stem = "t10k-images-idx3-ubyte"
+        content = damage(idx_bytes(arrays[stem]))
+        path = tmp_path / (f"{stem}.gz" if compressed else stem)
+        path.write_bytes(gzip.compress(content) if compressed else content)
+        with pytest.raises(ValueError, match=rf"{stem}.*({message}).*put a fresh copy"):
+            data.load("mnist", root=tmp_path)
+
+    @pytest.mark.parametrize("damage", [lambda content: content[:-20], lambda content: b"PK" + content[2:]])
+    def test_a_damaged_compressed_file_is_named(self, damage, arrays, tmp_path):
+        write_idx(tmp_path, arrays, compressed=True)
+        path = tmp_path / "train-images-idx3-ubyte.gz"
+        path.write_bytes(damage(path.read_bytes()))
+        with pytest.raises(ValueError, match=r"train-images-idx3-ubyte\.gz is damaged.*put a fresh copy"):
+            data.load("mnist", root=tmp_path)
+
+    def test_images_and_labels_of_two_lengths(self, arrays, tmp_path):
+        arrays["train-labels-idx1-ubyte"] = arrays["train-labels-idx1-ubyte"][:-1]
+        write_idx(tmp_path, arrays, compressed=False)
+        with pytest.raises(ValueError, match=r"\(40, 28, 28\), labels of shape \(39,\)"):
+            data.load("mnist", root=tmp_path)
+
+    def test_mnist_is_not_taken_for_fashion_mnist_nor_the_reverse(self, arrays, tmp_path):
+        test_labels = sources.embedded_fashion_mnist()["test_labels"]
+        arrays["t10k-images-idx3-ubyte"] = np.zeros((10_000, 1, 1), dtype=np.uint8)
+        arrays["t10k-labels-idx1-ubyte"] = test_labels
+        write_idx(tmp_path / "fashion", arrays, compressed=False)
+        with pytest.raises(ValueError, match="holds Fashion-MNIST"):
+            data.load("mnist", root=tmp_path / "fashion")
+        arrays["t10k-labels-idx1-ubyte"] = test_labels[::-1].copy()
+        write_idx(tmp_path / "digits", arrays, compressed=False)
+        with pytest.raises(ValueError, match="holds other images than Fashion-MNIST"):
+            data.load("fashion-mnist", root=tmp_path / "digits", full=True)
+
+
+class TestDownloads:
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("mnist", "MNIST is not in .*datasets.*train-images-idx3-ubyte.*root="),
+            ("fashion-mnist", "FashionMNIST is not in .*datasets.*t10k-labels-idx1-ubyte.*root="),
+            ("cifar10", "CIFAR10 is not in .*datasets.*cifar-10-batches-py.*root="),
+            ("cifar100", "CIFAR100 is not in .*datasets.*cifar-100-python.*root="),
+        ],
+    )
+    def test_without_a_network_the_error_says_what_to_put_where(self, name, message, empty_cache, no_network):
+        with pytest.raises(ConnectionError, match=message) as error:
+            data.load(name, full=True)
+        assert "no network in this test" in str(error.value)
+        assert str(empty_cache) in str(error.value)
+
+    def test_what_was_downloaded_once_is_not_asked_for_again(self, arrays, empty_cache, monkeypatch):
+        requests = []
+
+        def deliver(url, download_root, filename, md5):
+            requests.append(url)
+            stem = filename.removesuffix(".gz")
+            write_idx(Path(download_root), {stem: arrays[stem]}, compressed=False)
+
+        monkeypatch.setattr(torchvision.datasets.mnist, "download_and_extract_archive", deliver)
+        for _ in range(2):
+            assert_holds(data.load("mnist"), arrays)
+            assert len(requests) == 4
+
+
+class TestCifar:
+    NAMES = {"cifar10": ("CIFAR10", "labels", 10), "cifar100": ("CIFAR100", "fine_labels", 100)}
+
+    @pytest.fixture(params=NAMES)
+    def cifar(self, request, tmp_path, monkeypatch):
+        """Small files in the layout of CIFAR; torchvision is kept from comparing their checksums."""
+        reader, key, classes = self.NAMES[request.param]
+        reader = getattr(torchvision.datasets, reader)
+        folder = tmp_path / reader.base_folder
+        folder.mkdir()
+        for name, _ in [*reader.train_list, *reader.test_list]:
+            pixels = RNG.integers(0, 256, (2 * classes, 3072), dtype=np.uint8)
+            (folder / name).write_bytes(pickle.dumps({"data": pixels, key: list(range(classes)) * 2}))
+        names = [f"class {number}" for number in range(classes)]
+        (folder / reader.meta["filename"]).write_bytes(pickle.dumps({reader.meta["key"]: names}))
+        monkeypatch.setattr(
+            torchvision.datasets.cifar, "check_integrity", lambda path, md5: Path(path).exists()
+        )
+        return request.param, folder, reader
+
+    def test_pixels_labels_and_classes(self, cifar, tmp_path):
+        name, folder, reader = cifar
+        dataset = data.load(name, root=tmp_path)
+        first_batch = pickle.loads((folder / reader.train_list[0][0]).read_bytes())["data"].reshape(
+            -1, 3, 32, 32
+        )
+        rows = dataset.train.indices.numpy()
+        in_batch = rows < len(first_batch)
+        assert np.array_equal(dataset.train.images[in_batch], first_batch[rows[in_batch]])
+        assert labels_follow_indices(dataset, self.NAMES[name][2])
+        assert dataset.classes[7] == "class 7"
+        assert dataset.mean.shape == dataset.std.shape == (3,)
+
+    def test_a_missing_batch(self, cifar, tmp_path, no_network):
+        name, folder, reader = cifar
+        (folder / reader.test_list[0][0]).unlink()
+        with pytest.raises(
+            FileNotFoundError, match=f"no complete {reader.__name__} files.*{reader.base_folder}"
+        ):
+            data.load(name, root=tmp_path)
+
+
+def labels_follow_indices(dataset, classes):
+    splits = (dataset.train, dataset.validation, dataset.test)
+    return all((split.labels == split.indices % classes).all() for split in splits)
+
+
+class TestDigits:
+    def test_all_images_are_there_once_and_scaled(self):
+        from sklearn.datasets import load_digits
+
+        dataset, original = data.load("digits"), load_digits()
+        splits = (dataset.train, dataset.validation, dataset.test)
+        assert [len(split) for split in splits] == [1293, 144, 360]
+        rows = np.concatenate([split.indices for split in splits])
+        assert sorted(rows) == list(range(1797))
+        for split in splits:
+            expected = original.images[split.indices] * 255 / 16
+            assert np.abs(split.images[:, 0].numpy() - expected).max() <= 0.5
+            assert np.array_equal(split.labels, original.target[split.indices])
+            shares = np.bincount(split.labels) / len(split)
+            assert np.abs(shares - np.bincount(original.target) / 1797).max() < 1 / len(split) + 1e-9
+
+    def test_the_test_split_does_not_depend_on_the_seed(self):
+        assert data.load("digits", seed=1).test.indices.tolist() == data.load("digits").test.indices.tolist()
+
+
+class TestMakeFashionMnist:
+    @pytest.fixture
+    def tool(self):
+        path = Path(__file__).parents[1] / "tools" / "make_fashion_mnist.py"
+        spec = importlib.util.spec_from_file_location("make_fashion_mnist", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    def test_the_same_files_give_the_same_bytes(self, tool, arrays, tmp_path, monkeypatch, capsys):
+        write_idx(tmp_path / "idx", arrays, compressed=True)
+        monkeypatch.setattr(tool, "IMAGES_PER_CLASS", 3)
+        outputs = [tmp_path / "first", tmp_path / "second"]
+        for out in outputs:
+            monkeypatch.setattr(sys, "argv", ["tool", "--root", str(tmp_path / "idx"), "--out", str(out)])
+            tool.main()
+        for name in ("fashion-mnist.npz", "fashion-mnist.json"):
+            assert (outputs[0] / name).read_bytes() == (outputs[1] / name).read_bytes()
+        assert sorted(path.name for path in outputs[0].iterdir()) == [
+            "fashion-mnist.json",
+            "fashion-mnist.npz",
+        ]
+        assert (
+            json.loads((outputs[0] / "fashion-mnist.json").read_text())["sha256"] in capsys.readouterr().out
+        )
+        monkeypatch.setattr(sources, "EMBEDDED_FOLDER", outputs[0])
+        dataset = data.load()
+        assert [len(split) for split in (dataset.train, dataset.validation, dataset.test)] == [27, 3, 20]
+        assert np.array_equal(
+            dataset.train.images[:, 0], arrays["train-images-idx3-ubyte"][dataset.train.indices.numpy()]
+        )
+
+    @pytest.mark.skipif(
+        not sources.DEBIAN_FASHION_MNIST.is_dir(), reason="needs Debian's package dataset-fashion-mnist"
+    )
+    def test_the_embedded_file_is_what_the_tool_makes(self, tool):
+        embedded = sources.embedded_fashion_mnist()
+        made = tool.make_arrays(sources.fashion_mnist(None, full=True))
+        assert made.keys() == embedded.keys()
+        for name, array in made.items():
+            assert np.array_equal(array, embedded[name])
+            assert array.dtype == embedded[name].dtype
