@@ -99,13 +99,20 @@ def show(figure: Figure, caption: str) -> None:
         ValueError: the caption is empty.
     """
     caption = checked_caption(caption)
+    data, metadata = picture(figure, caption)
+    display(data, metadata=metadata, raw=True)
+    show_caption(caption)
+
+
+def picture(figure: Figure, caption: str) -> tuple[dict, dict]:
+    """Data and metadata with which Jupyter displays the figure."""
     with style():
-        picture = png(figure)
-    display(
-        {"image/png": picture, "text/plain": f"Figure: {caption}"},
-        metadata={"image/png": {"alt": caption, "width": round(figure.get_figwidth() * 100)}},
-        raw=True,
-    )
+        data = {"image/png": png(figure), "text/plain": f"Figure: {caption}"}
+    return data, {"image/png": {"alt": caption, "width": round(figure.get_figwidth() * 100)}}
+
+
+def show_caption(caption: str) -> None:
+    """Display the line below a figure."""
     display({"text/markdown": f"*Figure: {caption}*", "text/plain": f"Figure: {caption}"}, raw=True)
 
 

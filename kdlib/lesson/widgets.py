@@ -14,7 +14,7 @@ One function draws a figure for every use of it::
         return update
 
     explorer(draw, caption="...", temperature=slider(1, 20, value=4))     # live, through the kernel
-    twin(draw, [{"temperature": 1}, {"temperature": 4}], caption="...")   # static, for paper and screen readers
+    twin(draw, [{"temperature": 1}, {"temperature": 4}], caption="...")   # static, on paper too
     strip(draw, caption="...", temperature=[1, 2, 4, 8])                  # recorded: no kernel when it moves
 """
 
@@ -43,11 +43,9 @@ __all__ = [
     "twin",
 ]
 
-_READABLE = {"description_width": "initial"}  # room for the whole label, whatever its length
-
-
-def _control_layout() -> ipywidgets.Layout:
-    return ipywidgets.Layout(width="27rem", max_width="100%", margin="2px 24px 2px 0")
+_WHOLE_LABEL = {"description_width": "initial"}
+_SLIDER_STYLE = {**_WHOLE_LABEL, "handle_color": figures.COLOURS["teacher"]}
+_LARGE_TYPE = "<style>.kd-explorer { --jp-widgets-font-size: 16px; }</style>"
 
 
 def slider(
@@ -61,9 +59,9 @@ def slider(
 ) -> ipywidgets.Widget:
     """A slider with a number beside it, moved by mouse, finger or arrow keys.
 
-    Whole numbers throughout give a slider of whole numbers. Without `step`, the range has 100 positions (or
-    one per whole number). With `log`, equal moves multiply by equal factors and `step` is the exponent of ten
-    of that factor. Without `label`, the explorer writes the name of the control.
+    Whole numbers throughout give a slider of whole numbers. With `log`, equal moves multiply by equal factors
+    and `step` is the exponent of ten of that factor. Without `step`, the slider has a stop at every whole
+    number, or else 100 stops or a few more, `value` among them. Without `label`, the explorer writes the name of the control.
 
     Raises:
         ValueError: an empty range, a value outside it, a step that is not positive, a logarithm of 0 or less.
@@ -76,19 +74,29 @@ def slider(
         raise ValueError(f"step={step!r} must be positive")
     if log and not minimum > 0:
         raise ValueError(f"minimum={minimum!r} must be positive on a logarithmic slider")
-    common = {"value": value, "description": label or "", "style": _READABLE, "layout": _control_layout()}
+    common = {"value": value, "description": label or "", "style": _SLIDER_STYLE}
     if log:
-        low, high = math.log10(minimum), math.log10(maximum)
-        return ipywidgets.FloatLogSlider(
-            min=low, max=high, step=step or (high - low) / 100, readout_format=".3g", **common
-        )
+        low, high, start = (math.log10(number) for number in (minimum, maximum, value))
+        step = step or _step_through(start - low, high - low)
+        return ipywidgets.FloatLogSlider(min=low, max=high, step=step, readout_format=".3g", **common)
     if all(isinstance(number, int) for number in (minimum, maximum, value, step or 1)):
         return ipywidgets.IntSlider(min=minimum, max=maximum, step=step or 1, **common)
-    step = step or (maximum - minimum) / 100
+    step = step or _round_step(maximum - minimum)
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     return ipywidgets.FloatSlider(
         min=minimum, max=maximum, step=step, readout_format=f".{decimals}f", **common
     )
+
+
+def _step_through(offset: float, span: float) -> float:
+    """About a hundredth of the span, such that `offset` is a whole number of steps."""
+    return offset / max(1, round(100 * offset / span)) if offset else span / 100
+
+
+def _round_step(span: float) -> float:
+    """The largest of 1, 2 and 5 times a power of ten that is not above a hundredth of the span."""
+    power = 10.0 ** math.floor(math.log10(span / 100) + 1e-9)
+    return max(factor * power for factor in (1, 2, 5) if factor * power <= span / 100 * (1 + 1e-9))
 
 
 def choice(options: Sequence | Mapping, *, value: Any, label: str | None = None) -> ipywidgets.Widget:
@@ -100,16 +108,12 @@ def choice(options: Sequence | Mapping, *, value: Any, label: str | None = None)
     allowed = list(options.values()) if isinstance(options, Mapping) else list(options)
     if value not in allowed:
         raise ValueError(f"value={value!r} is not one of the options {allowed!r}")
-    return ipywidgets.Dropdown(
-        options=options, value=value, description=label or "", style=_READABLE, layout=_control_layout()
-    )
+    return ipywidgets.Dropdown(options=options, value=value, description=label or "", style=_WHOLE_LABEL)
 
 
 def toggle(*, value: bool, label: str | None = None) -> ipywidgets.Widget:
     """A check box."""
-    return ipywidgets.Checkbox(
-        value=value, description=label or "", indent=False, style=_READABLE, layout=_control_layout()
-    )
+    return ipywidgets.Checkbox(value=value, description=label or "", indent=False, style=_WHOLE_LABEL)
 
 
 def explorer(
@@ -155,6 +159,10 @@ class Explorer(ipywidgets.VBox):
         self._trouble = ipywidgets.HTML()
         for name, control in self.controls.items():
             control.description = control.description or name.replace("_", " ")
+            control.layout.width = (
+                f"calc(21rem + {len(control.description)}ch)"  # the label takes none of the track
+            )
+            control.layout.max_width, control.layout.margin = "100%", "2px 24px 2px 0"
             control.observe(self._on_move, names="value")
         super().__init__(
             [
@@ -163,7 +171,7 @@ class Explorer(ipywidgets.VBox):
                 ),
                 self.image,
                 self._trouble,
-                ipywidgets.HTML(f"<em>{escape(caption)}</em>"),
+                ipywidgets.HTML(f"{_LARGE_TYPE}<em>{escape(caption)}</em>"),
             ]
         )
         self.add_class("kd-explorer")

@@ -1,10 +1,10 @@
 // The gradient hero: how label and teacher push the student's logits, and the mix of both as alpha moves.
 
 const ROW = 26;
-const TOP = 30;
+const TOP = 50;
 const COLUMN = { name: 112, task: 122, distill: 264, total: 406 };
 const WIDTH = { column: 132, all: 545 };
-const PLANE = { size: 300, margin: 34 };
+const PLANE = { size: 300, margin: 50 };
 const TERMS = {
   task: { title: "label", role: "kd-label" },
   distill: { title: "teacher", role: "kd-teacher" },
@@ -24,10 +24,12 @@ function pushes(classes) {
       }),
     );
   });
+  const columns = (COLUMN.task + COLUMN.total + WIDTH.column) / 2;
+  chart.append(text("push on each logit of the student, from", { x: columns, y: 12, class: "kd-middle" }));
   for (const [term, { title }] of Object.entries(TERMS)) {
     const middle = COLUMN[term] + WIDTH.column / 2;
     chart.append(
-      text(title, { x: middle, y: 18, class: "kd-middle kd-strong" }),
+      text(title, { x: middle, y: 36, class: "kd-middle kd-strong" }),
       svg("path", { class: "kd-axis", d: `M${middle} ${TOP}v${ROW * classes.length}` }),
     );
   }
@@ -56,7 +58,7 @@ function point(part, origin, tip) {
   set(part.line, { x1: origin.x, y1: origin.y, x2: tip.x, y2: tip.y });
   const turn = (Math.atan2(dy, dx) * 180) / Math.PI;
   set(part.head, { d: "M2 0L-12 6V-6Z", transform: `translate(${tip.x} ${tip.y}) rotate(${turn})` });
-  set(part.name, { x: tip.x + (16 * dx) / length, y: tip.y + (16 * dy) / length + 4 });
+  set(part.name, { x: tip.x + (30 * dx) / length, y: tip.y + (16 * dy) / length });
 }
 
 function render({ model, el }) {
@@ -118,7 +120,7 @@ function render({ model, el }) {
       },
       onRest: send,
     });
-  const alpha = control("alpha", "alpha", linearScale(0, 1));
+  const alpha = control("alpha", "alpha α", linearScale(0, 1));
   const scale = logScale(model.get("minimum"), model.get("maximum"));
   const temperature = control("temperature", "temperature T", scale);
   const choices = picker({

@@ -41,7 +41,8 @@ function render({ model, el }) {
   };
   const frame = html("div", { class: "kd-frames", style: `width: ${width}px` }, ...pictures);
   const caption = html("p", { class: "kd-caption" }, model.get("caption"));
-  el.append(html("div", { class: "kd-row" }, ...sliders.map((control) => control.node)), frame, caption);
+  const controls = html("div", { class: "kd-row" }, ...sliders.map((control) => control.node));
+  el.append(html("div", { class: "kd-strip" }, controls, frame, caption));
   redraw();
   const unfollow = follow(redraw);
   return () => {

@@ -35,11 +35,10 @@ function entropyCurve(scale, minimum, maximum) {
   const line = svg("path", { class: "kd-line" });
   const stem = svg("line", { class: "kd-stem", y1: CURVE.bottom });
   const marker = svg("circle", { class: "kd-marker", r: 7 });
-  const value = text("", { class: "kd-number kd-strong" });
+  const value = text("", { x: 4, y: 14, class: "kd-number kd-strong" });
   const ticks = [0.25, 0.5, 1, 2, 4, 8, 16, 32, 64].filter((tick) => tick >= minimum && tick <= maximum);
   chart.append(
     svg("path", { class: "kd-axis", d: `M${CURVE.left} ${CURVE.top}V${CURVE.bottom}H${CURVE.right}` }),
-    text("entropy (nats)", { x: 4, y: 14 }),
     text("temperature T", { x: (CURVE.left + CURVE.right) / 2, y: CURVE.height - 8, class: "kd-middle" }),
     ...ticks.map((tick) => text(String(tick), { x: x(tick), y: CURVE.bottom + 18, class: "kd-middle" })),
   );
@@ -85,10 +84,7 @@ function render({ model, el }) {
     const [cx, cy] = [curve.x(state.temperature), y(nats)];
     set(curve.marker, { cx, cy });
     set(curve.stem, { x1: cx, x2: cx, y2: cy });
-    const right = cx > (CURVE.left + CURVE.right) / 2; // the number stays beside the curve, not under it
-    set(curve.value, { x: right ? cx - 12 : cx + 12, y: cy + 24, "text-anchor": right ? "end" : "start" });
-    set(curve.value, right ? { x: cx + 4, y: cy + 28 } : { x: cx - 12, y: cy - 12 });
-    curve.value.textContent = nats.toFixed(2);
+    curve.value.textContent = `entropy ${nats.toFixed(2)} nats`;
   }
 
   function drawImage() {
@@ -119,7 +115,7 @@ function render({ model, el }) {
     onRest: send,
   });
   const alpha = slider({
-    label: "alpha",
+    label: "alpha α",
     scale: linearScale(0, 1),
     onMove: (value) => {
       state.alpha = value;
@@ -141,7 +137,7 @@ function render({ model, el }) {
     choices.show(state.selected);
     temperature.show(state.temperature);
     if (mixed) alpha.show(state.alpha);
-    heading.textContent = mixed ? "alpha · softmax(z / T) + (1 − alpha) · label" : "softmax(z / T)";
+    heading.textContent = mixed ? "α softmax(z / T) + (1 − α) label" : "softmax(z / T)";
     drawImage();
     drawTemperature();
   }
