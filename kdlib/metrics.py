@@ -14,6 +14,9 @@ from kdlib._checks import checked
 from kdlib.data import ImageSplit
 from kdlib.inference import predict_logits
 
+# The underscores leave the sizes to this module's own errors.
+ModelOrLogits = nn.Module | Float[Tensor, "_n _classes"]
+
 
 class Interval(NamedTuple):
     """A mean with the ends of its confidence interval."""
@@ -28,7 +31,7 @@ def _network_or_logits(name: str, value: Any) -> nn.Module | Tensor:
 
 
 @checked(model=_network_or_logits)
-def accuracy(model: nn.Module | Float[Tensor, "n classes"], split: ImageSplit) -> float:
+def accuracy(model: ModelOrLogits, split: ImageSplit) -> float:
     """Fraction of the split's images whose largest logit is their label's, in [0, 1].
 
     model: a network, or its logits on this split, row by row.
@@ -40,9 +43,7 @@ def accuracy(model: nn.Module | Float[Tensor, "n classes"], split: ImageSplit) -
 
 
 @checked(model=_network_or_logits, bins=_checks.positive_integer)
-def calibration_error(
-    model: nn.Module | Float[Tensor, "n classes"], split: ImageSplit, *, bins: int = 15
-) -> float:
+def calibration_error(model: ModelOrLogits, split: ImageSplit, *, bins: int = 15) -> float:
     """Expected calibration error: how far confidence is from accuracy, in [0, 1] (Guo et al. 2017).
 
         ECE = sum over bins of (images in bin / images) * |accuracy in bin - mean confidence in bin|
@@ -60,19 +61,15 @@ def calibration_error(
 
     logits = _logits_on(model, split, "model")
     _checks.labels_fit(split.labels, tuple(logits.shape))
-    just_below_one = 1 - torch.finfo(torch.float64).eps
-    probabilities = logits.double().softmax(dim=1).clamp(max=just_below_one)
+    just_below_one = 1 - torch.finfo(torch.float32).eps
+    probabilities = logits.float().softmax(dim=1).clamp(max=just_below_one)
     return multiclass_calibration_error(
         probabilities, split.labels, num_classes=logits.shape[1], n_bins=bins
     ).item()
 
 
 @checked(student=_network_or_logits, teacher=_network_or_logits)
-def agreement(
-    student: nn.Module | Float[Tensor, "n classes"],
-    teacher: nn.Module | Float[Tensor, "n classes"],
-    split: ImageSplit,
-) -> float:
+def agreement(student: ModelOrLogits, teacher: ModelOrLogits, split: ImageSplit) -> float:
     """Fraction of the split's images on which student and teacher predict the same class, in [0, 1].
 
     Also called fidelity (top-1 agreement); labels play no part, so two networks can agree on errors.
@@ -91,7 +88,16 @@ def agreement(
     return _share(student_logits.argmax(dim=1) == teacher_logits.argmax(dim=1))
 
 
-@checked(confidence=_checks.open_fraction)
+def _numbers(name: str, values: Any) -> np.ndarray:
+    numbers = np.asarray(values, dtype=np.float64)
+    if numbers.ndim != 1:
+        raise ValueError(f"{name} must be a list of numbers, got shape {numbers.shape}")
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{name} must be finite, got {numbers[~np.isfinite(numbers)][0]}")
+    return numbers
+
+
+@checked(a=_numbers, b=_numbers, confidence=_checks.open_fraction)
 def paired_interval(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Interval:
     """Mean of a - b over pairs, with its confidence interval by Student's t.
 
@@ -105,35 +111,26 @@ def paired_interval(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Int
     # Imported here to keep `import kdlib.training` light.
     from scipy.special import stdtrit
 
-    first, second = _numbers("a", a), _numbers("b", b)
-    if first.shape != second.shape:
-        raise ValueError(f"a and b must have the same length, got {len(first)} and {len(second)}")
-    n = len(first)
+    n = len(a)
+    if n != len(b):
+        raise ValueError(f"a and b must have the same length, got {n} and {len(b)}")
     if n < 2:
         raise ValueError(f"a and b must have at least 2 pairs for an interval, got {n}")
-    difference = first - second
+    difference = a - b
     mean = difference.mean().item()
     half = (stdtrit(n - 1, (1 + confidence) / 2) * difference.std(ddof=1) / math.sqrt(n)).item()
     return Interval(mean, mean - half, mean + half)
 
 
-def _numbers(name: str, values: ArrayLike) -> np.ndarray:
-    numbers = np.asarray(values, dtype=np.float64)
-    if numbers.ndim != 1:
-        raise ValueError(f"{name} must be a list of numbers, got shape {numbers.shape}")
-    if not np.isfinite(numbers).all():
-        raise ValueError(f"{name} must be finite, got {numbers[~np.isfinite(numbers)][0]}")
-    return numbers
-
-
-def _logits_on(model: nn.Module | Tensor, split: ImageSplit, name: str) -> Tensor:
+def _logits_on(model: ModelOrLogits, split: ImageSplit, name: str) -> Tensor:
     """Finite logits on the CPU, one row for each image of the split."""
     if len(split) == 0:
         raise ValueError("split must have at least one image, got 0")
     logits = predict_logits(model, split) if isinstance(model, nn.Module) else model.detach().cpu()
     if len(logits) != len(split):
         raise ValueError(
-            f"{name} must give one row of logits for each of the {len(split)} images, got {tuple(logits.shape)}"
+            f"{name} must give one row of logits for each of the {len(split)} images, "
+            f"got {tuple(logits.shape)}"
         )
     _checks.all_finite(f"logits of {name}", logits)
     return logits

@@ -7,6 +7,7 @@ schedules here are small values: they compare, print and pickle, so they can be 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from kdlib._checks import finite_number, fraction, open_fraction, positive_number
 
@@ -79,9 +80,10 @@ class warmup:
         return _between(self.start, self.end, min(fraction("progress", progress) / self.share, 1.0))
 
 
-def as_schedule(value: float | int | Schedule, *, name: str) -> Schedule:
+def as_schedule(value: Any, *, name: str) -> Schedule:
     """A schedule from a number or a schedule, whose every value is in the range of what it is for.
 
+    value: a number, or any callable of progress.
     name: "temperature" (above 0) or "alpha" (in [0, 1]).
 
     The range is checked at both ends now, so that a bad schedule fails before training, and again at
