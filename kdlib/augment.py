@@ -1,0 +1,40 @@
+"""Augmentations of a batch of uint8 images that draw anew for every image.
+
+An augmentation is any callable from a uint8 batch to a uint8 batch. Transforms of torchvision v2 fit the
+signature as well, but draw once for the whole batch.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+Images = UInt8[Tensor, "batch channels height width"]
+
+
+def random_crop_flip(padding: int = 2, flip: bool = True) -> Callable[[Tensor], Tensor]:
+    """Shift each image by up to `padding` pixels in both directions (zeros move in) and mirror half of them.
+
+    Random numbers come from PyTorch's global generator of the CPU, which `kdlib.training` seeds.
+
+    Raises:
+        ValueError: negative padding.
+    """
+    if padding < 0:
+        raise ValueError(f"padding must not be negative, got {padding}")
+
+    def augment(images: Images) -> Images:
+        batch, _, height, width = images.shape
+        top, left = torch.randint(0, 2 * padding + 1, (2, batch, 1))
+        rows = (top + torch.arange(height))[:, None, :, None]
+        columns = left + torch.arange(width)
+        if flip:
+            columns = torch.where(torch.rand(batch, 1) < 0.5, columns.flip(1), columns)
+        padded = F.pad(images, (padding,) * 4)
+        images_index = torch.arange(batch)[:, None, None, None]
+        channels_index = torch.arange(images.shape[1])[None, :, None, None]
+        return padded[images_index, channels_index, rows, columns[:, None, None, :]]
+
+    return augment

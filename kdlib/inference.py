@@ -1,0 +1,85 @@
+"""Running a network over a whole split, without gradients and without side effects."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from kdlib.data import ImageSplit
+
+
+def pick_device(device: str | torch.device | None = None) -> torch.device:
+    """The given device, or the best one that this machine has: CUDA, then Apple's MPS, then the CPU."""
+    if device is not None:
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def logits_of(output: Any) -> Tensor:
+    """The logits in a model's output: the tensor itself, or its `logits` field (torchvision's networks with
+    auxiliary heads and most transformer libraries return an object with such a field)."""
+    logits = getattr(output, "logits", output)
+    if not isinstance(logits, Tensor):
+        raise ValueError(f"the model must return a tensor of logits or an object with .logits, got {type(output)}")
+    return logits
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Switch every submodule to eval mode, and back to what each one was before."""
+    was_training = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in was_training:
+            module.training = training
+
+
+def predict_logits(
+    model: nn.Module,
+    split: ImageSplit,
+    *,
+    batch_size: int = 500,
+    device: str | torch.device | None = None,
+) -> Float[Tensor, "n classes"]:
+    """Logits of every image of `split`, in order, as float32 on the CPU.
+
+    Runs in eval mode and restores each submodule's mode. The model stays on `device`
+    (chosen by `pick_device` where it is None).
+
+    Raises:
+        ValueError: the model does not accept images of this shape, or returns something else than
+            one logit vector an image; the message shows both shapes.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    device = pick_device(device)
+    model.to(device)
+    outputs = []
+    with evaluating(model), torch.inference_mode():
+        for start in range(0, len(split), batch_size):
+            positions = torch.arange(start, min(start + batch_size, len(split)))
+            outputs.append(_logits_of_batch(model, split.normalized(positions).to(device)).float().cpu())
+    # A tensor made in inference mode cannot take part in training later; a clone can.
+    return torch.cat(outputs).clone()
+
+
+def _logits_of_batch(model: nn.Module, images: Tensor) -> Tensor:
+    try:
+        logits = logits_of(model(images))
+    except RuntimeError as error:
+        raise ValueError(f"the model cannot process images of shape {tuple(images.shape)}: {error}") from error
+    if logits.ndim != 2 or len(logits) != len(images):
+        raise ValueError(
+            f"the model must return logits of shape ({len(images)}, classes) for images of shape "
+            f"{tuple(images.shape)}, got {tuple(logits.shape)}"
+        )
+    return logits

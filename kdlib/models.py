@@ -1,0 +1,214 @@
+"""Teachers and students by name; any other `nn.Module` works with the rest of kdlib as well."""
+
+import difflib
+import re
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+RESNET_DEPTHS = (8, 14, 20, 32, 44, 56, 110)
+_RESNET = re.compile(r"resnet(\d+)(?:x(\d+))?")
+
+
+def names() -> list[str]:
+    """The networks that kdlib defines itself.
+
+    `build` also takes the name of every classification model of torchvision
+    (`torchvision.models.list_models(module=torchvision.models)`).
+    """
+    resnets = [f"resnet{depth}" for depth in RESNET_DEPTHS]
+    return ["tiny-cnn", "student-net", "teacher-net", *resnets, "resnet8x2", "resnet8x4", "resnet32x4"]
+
+
+def build(
+    name: str,
+    *,
+    num_classes: int = 10,
+    in_channels: int = 1,
+    image_size: int = 28,
+    seed: int | None = None,
+) -> nn.Module:
+    """A freshly initialised network that maps (batch, in_channels, image_size, image_size) to logits.
+
+    Args:
+        name: one of `names()`, a ResNet of the CIFAR family such as "resnet26x2" (depth 6n + 2, then the
+            width multiplier), or the name of a torchvision classification model.
+        num_classes: length of the logit vector.
+        in_channels: 1 for grey, 3 for colour images. A torchvision model gets a new first convolution
+            where this is not 3.
+        image_size: height and width in pixels.
+        seed: fixes the initial weights and leaves the global random state as it was;
+            without it the global state is used, as in plain PyTorch.
+
+    Raises:
+        ValueError: unknown name, a size below one, or images too small for the network.
+    """
+    for argument, value in (("num_classes", num_classes), ("in_channels", in_channels), ("image_size", image_size)):
+        if value < 1:
+            raise ValueError(f"{argument} must be at least 1, got {value}")
+    if seed is None:
+        return _construct(name, num_classes, in_channels, image_size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _construct(name, num_classes, in_channels, image_size)
+
+
+def _construct(name: str, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
+    if name == "tiny-cnn":
+        return TinyCNN(num_classes, in_channels)
+    if name == "student-net":
+        return ClassicCNN(num_classes, in_channels, image_size, channels=(32, 64), hidden=128)
+    if name == "teacher-net":
+        return ClassicCNN(num_classes, in_channels, image_size, channels=(64, 128), hidden=512)
+    match = _RESNET.fullmatch(name)
+    if match and (match[2] or int(match[1]) in RESNET_DEPTHS):
+        return CifarResNet(int(match[1]), int(match[2] or 1), num_classes, in_channels)
+    return _from_torchvision(name, num_classes, in_channels, image_size)
+
+
+class TinyCNN(nn.Module):
+    """The lessons' student: three strided 3x3 convolutions, each with batch norm and ReLU; 24,058 parameters
+    for ten classes of grey images."""
+
+    def __init__(self, num_classes: int = 10, in_channels: int = 1, widths: tuple[int, ...] = (16, 32, 64)):
+        super().__init__()
+        self.stages = nn.ModuleList()
+        for width in widths:
+            self.stages.append(_conv_norm_relu(in_channels, width, stride=2))
+            in_channels = width
+        self.head = nn.Linear(in_channels, num_classes)
+
+    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
+        features = images
+        for stage in self.stages:
+            features = stage(features)
+        return self.head(features.mean(dim=(2, 3)))
+
+
+class ClassicCNN(nn.Module):
+    """The teacher and student of the common CIFAR-10 tutorials: two convolutions with max-pooling, then two
+    linear layers. On 3x32x32 images the pair has 4,275,594 and 545,098 parameters."""
+
+    def __init__(
+        self, num_classes: int, in_channels: int, image_size: int, channels: tuple[int, int], hidden: int
+    ):
+        super().__init__()
+        if image_size < 4:
+            raise ValueError(f"image_size must be at least 4 for two max-pooling layers, got {image_size}")
+        first, second = channels
+        self.features = nn.Sequential(
+            nn.Conv2d(in_channels, first, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(first, second, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        )  # fmt: skip
+        self.classifier = nn.Sequential(
+            nn.Flatten(), nn.Linear(second * (image_size // 4) ** 2, hidden), nn.ReLU(),
+            nn.Linear(hidden, num_classes),
+        )  # fmt: skip
+
+    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
+        return self.classifier(self.features(images))
+
+
+class CifarResNet(nn.Module):
+    """ResNet for small images: depth = 6n + 2 in three stages (He et al. 2015, arXiv 1512.03385, section 4.2).
+
+    The paper pads a shortcut that changes shape with zeros; here, as in most public code, it is a 1x1
+    convolution with batch norm. A multiplied width k gives stages of 16k, 32k and 64k channels behind a
+    stem of 32, the convention of the distillation literature ("resnet8x4").
+    """
+
+    def __init__(self, depth: int, width: int = 1, num_classes: int = 10, in_channels: int = 1):
+        super().__init__()
+        if depth < 8 or (depth - 2) % 6:
+            raise ValueError(f"depth must be 6n + 2 with n >= 1 (8, 14, 20, ...), got {depth}")
+        if width < 1:
+            raise ValueError(f"width must be at least 1, got {width}")
+        stem = 16 if width == 1 else 32
+        self.stem = _conv_norm_relu(in_channels, stem, stride=1)
+        self.stages = nn.ModuleList()
+        channels = stem
+        for stage, stage_width in enumerate((16 * width, 32 * width, 64 * width)):
+            blocks = []
+            for block in range((depth - 2) // 6):
+                blocks.append(ResidualBlock(channels, stage_width, stride=2 if stage and not block else 1))
+                channels = stage_width
+            self.stages.append(nn.Sequential(*blocks))
+        self.head = nn.Linear(channels, num_classes)
+
+    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
+        features = self.stem(images)
+        for stage in self.stages:
+            features = stage(features)
+        return self.head(features.mean(dim=(2, 3)))
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with batch norm around a shortcut; ReLU after the sum."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int):
+        super().__init__()
+        self.first = _conv_norm_relu(in_channels, out_channels, stride)
+        self.second = nn.Sequential(
+            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False), nn.BatchNorm2d(out_channels)
+        )
+        self.shortcut = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+            )
+
+    def forward(self, features: Float[Tensor, "batch in_c h w"]) -> Float[Tensor, "batch out_c out_h out_w"]:
+        return F.relu(self.second(self.first(features)) + self.shortcut(features))
+
+
+def _conv_norm_relu(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+    convolution = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU())
+
+
+def _from_torchvision(name: str, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
+    from torchvision import models as zoo
+
+    known = zoo.list_models(module=zoo)
+    if name not in known:
+        close = difflib.get_close_matches(name, [*names(), *known], n=3)
+        suggestion = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+        raise ValueError(
+            f"unknown model {name!r}.{suggestion} Allowed: {', '.join(names())}, "
+            f"or one of torchvision's {len(known)} classification models"
+        )
+    extra = {"image_size": image_size} if name.startswith("vit_") else {}
+    if name in ("googlenet", "inception_v3"):
+        # The auxiliary classifiers need 75 pixels and more, and their own initialisation takes a minute.
+        extra |= {"aux_logits": False, "init_weights": False}
+    model = zoo.get_model(name, weights=None, num_classes=num_classes, **extra)
+    if in_channels != 3:
+        _replace_first_convolution(model, in_channels)
+    _refuse_small_images(model, name, in_channels, image_size)
+    return model
+
+
+def _replace_first_convolution(model: nn.Module, in_channels: int) -> None:
+    path, old = next((path, m) for path, m in model.named_modules() if isinstance(m, nn.Conv2d))
+    new = nn.Conv2d(
+        in_channels, old.out_channels, old.kernel_size, old.stride, old.padding,
+        old.dilation, bias=old.bias is not None,
+    )  # fmt: skip
+    parent, _, child = path.rpartition(".")
+    setattr(model.get_submodule(parent), child, new)
+
+
+def _refuse_small_images(model: nn.Module, name: str, in_channels: int, image_size: int) -> None:
+    """Run one blank image through: a torchvision model meant for 224 pixels may shrink a small one to nothing."""
+    model.eval()
+    try:
+        with torch.inference_mode():
+            model(torch.zeros(1, in_channels, image_size, image_size))
+    except RuntimeError as error:
+        raise ValueError(
+            f"{name} cannot process images of image_size={image_size}; use larger images ({error})"
+        ) from error
+    finally:
+        model.train()
