@@ -35,7 +35,7 @@ def accuracy(model: ModelOrLogits, split: ImageSplit) -> float:
     """Fraction of the split's images whose largest logit is their label's, in [0, 1].
 
     model: a network, or its logits on this split, row by row.
-    Raises ValueError where the split is empty, the logits have another number of rows, or are not finite.
+    Raises ValueError where the logits have another number of rows or classes, or are not finite.
     """
     logits = _logits_on(model, split, "model")
     _checks.labels_fit(split.labels, tuple(logits.shape))
@@ -124,8 +124,6 @@ def paired_interval(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Int
 
 def _logits_on(model: ModelOrLogits, split: ImageSplit, name: str) -> Tensor:
     """Finite logits on the CPU, one row for each image of the split."""
-    if len(split) == 0:
-        raise ValueError("split must have at least one image, got 0")
     logits = predict_logits(model, split) if isinstance(model, nn.Module) else model.detach().cpu()
     if len(logits) != len(split):
         raise ValueError(

@@ -180,7 +180,7 @@ def test_only_the_student_gets_a_gradient(loss):
 
 
 def test_high_temperature_matches_centred_logits():
-    """T -> infinity: L = mean over batch of |centred(z - v)|^2 / 2N, gradient = centred(z - v) / (N * batch)."""
+    """T -> infinity: with d = z - v, centred in its row, L = |d|^2 / 2N and its gradient d / N, per image."""
     student, teacher = logits(batch=4, classes=7)
     difference = (student - teacher).detach()
     centred = difference - difference.mean(dim=1, keepdim=True)
