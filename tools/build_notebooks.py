@@ -2,8 +2,9 @@
 
     python tools/build_notebooks.py [NAME ...] [--no-execute] [--check]
 
-A lesson is written once, in lessons/NN_name.py (jupytext's percent format), and becomes notebooks/NN_name.ipynb for
-the learner and notebooks/solutions/NN_name.ipynb, the same lesson with its exercises solved. An empty cell
+A lesson is written once, in lessons/NN_name.py (jupytext's percent format). It becomes two notebooks:
+notebooks/NN_name.ipynb for the learner, and notebooks/solutions/NN_name.ipynb with the exercises solved. An
+empty cell
 
     # %% exercise="soften"
 
@@ -17,7 +18,6 @@ import hashlib
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,13 +27,13 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat.v4 import new_code_cell, new_notebook
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import notebook_rules
 
 from kdlib.lesson import exercises
 
+ROOT = Path(__file__).resolve().parents[1]
 _METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"file_extension": ".py", "mimetype": "text/x-python", "name": "python"},
@@ -59,12 +59,12 @@ def _expand(cell: nbformat.NotebookNode, solved: bool) -> Iterator[nbformat.Note
         yield cell
         return
     if cell.source.strip():
-        raise BuildError(f'the cell exercise="{name}" has to be empty: its text comes from kdlib.lesson.exercises')
+        raise BuildError(f'the cell exercise="{name}" has to be empty: kdlib.lesson.exercises has its text')
     exercise = exercises.get(name)
     text = exercise.solution_source() if solved else exercise.stub_source()
     yield new_code_cell(text, metadata={"tags": ["solution" if solved else "exercise"]})
-    help_line = "" if solved else f'# hint("{name}")  # without the first "#": a hint; run again for the next one\n'
-    yield new_code_cell(f'{help_line}check("{name}", {name})', metadata={"tags": ["check"]})
+    offer = "" if solved else f'# hint("{name}")  # take the first "#" away for a hint; again for the next\n'
+    yield new_code_cell(f'{offer}check("{name}", {name})', metadata={"tags": ["check"]})
 
 
 def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
@@ -115,15 +115,15 @@ def differences(source: Path, out: Path) -> list[str]:
             if cell.cell_type == "code":
                 cell["outputs"], cell["execution_count"] = [], None
         if written != generate(source, solved=solved):
-            found.append(f"{target.relative_to(out.parent)}: not what {source.name} generates; build it again")
+            found.append(f"{target.relative_to(out.parent)}: not what {source.name} generates")
     return found
 
 
 def orphans(sources: list[Path], out: Path) -> list[str]:
     """Written notebooks that no lesson generates."""
     wanted = {target for source in sources for target, _ in _targets(source, out)}
-    written = [*out.glob("*.ipynb"), *(out / "solutions").glob("*.ipynb")]
-    return [f"{path.relative_to(out.parent)}: no lesson generates it" for path in sorted(set(written) - wanted)]
+    strays = {*out.glob("*.ipynb"), *out.glob("solutions/*.ipynb")} - wanted
+    return [f"{path.relative_to(out.parent)}: no lesson generates it" for path in sorted(strays)]
 
 
 def build(source: Path, out: Path, *, run: bool = True) -> list[Path]:
@@ -146,10 +146,9 @@ def _targets(source: Path, out: Path) -> list[tuple[Path, bool]]:
 
 def _write(target: Path, text: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=target.parent, suffix=".partial", delete=False, encoding="utf-8") as file:
-        file.write(text)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, target)
+    partial = target.with_name(f"{target.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, target)
 
 
 def _choose(sources: list[Path], names: list[str]) -> list[Path]:
@@ -160,18 +159,23 @@ def _choose(sources: list[Path], names: list[str]) -> list[Path]:
     return [source for source in sources if not names or source.stem.startswith(tuple(names))]
 
 
+def _parser() -> argparse.ArgumentParser:
+    style = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=style)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="how a lesson's name begins; default: all")
+    parser.add_argument("--no-execute", action="store_true", help="write a draft: cells without outputs")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a notebook is stale")
+    return parser
+
+
 def main(arguments: list[str] | None = None, *, root: Path = ROOT) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="a lesson, or how its name begins; default: all")
-    parser.add_argument("--no-execute", action="store_true", help="write the cells without outputs, as a draft")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a notebook is out of date")
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     every, out = sorted((root / "lessons").glob("*.py")), root / "notebooks"
     try:
         sources = _choose(every, options.names)
         if options.check:
             found = [line for source in sources for line in differences(source, out)] + orphans(every, out)
-            print("\n".join(found) or f"{len(sources)} lesson(s): the notebooks are what the sources generate")
+            print("\n".join(found) or f"{len(sources)} lesson(s): notebooks up to date")
             return 1 if found else 0
         for source in sources:
             for target in build(source, out, run=not options.no_execute):

@@ -1,7 +1,7 @@
 """The anatomy of a lesson, as rules: each takes a notebook (a dict) and returns what breaks it, in words.
 
 `CLEAN` holds for every notebook that is committed; the build refuses to write one that breaks it.
-`LESSON` is the anatomy on top. To write a number that is a setting, not a result, in prose: put it in backticks.
+`LESSON` is the anatomy on top. A number in prose that is a setting, not a result, stands in backticks.
 """
 
 import re
@@ -12,38 +12,45 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 _PICTURES = ("image/png", "image/jpeg", "image/svg+xml")
 
 # Places on one machine's disk, and addresses in one process's memory.
-MACHINE = re.compile(r"(?<![\w.])/(?:home|root|tmp|work|usr|opt|var|mnt|Users)/[^\s'\"<>]+|\b[A-Z]:\\\w|0x[0-9a-f]{8,}")
+_PLACE = r"(?<![\w.])/(?:home|root|tmp|work|usr|opt|var|mnt|Users)/[^\s'\"<>]+|\b[A-Z]:\\\w"
+_ADDRESS = r"\b0x[0-9a-f]{8,}"
+_MACHINE = re.compile(f"{_PLACE}|{_ADDRESS}")
 
-# "81.6 %", "+3.4 pp", "4x faster": figures that a run has to compute. 95 % is the confidence of every interval.
+# "81.6 %", "+3.4 pp", "4x faster": what a run has to compute. 95 % is the confidence of every interval.
 _RESULT = re.compile(
     r"(?!(?<![\d.])95\s?%)(?<![\d.])\d+(?:\.\d+)?\s?%"
     r"|[+\-−]?\d*\.?\d+\s?(?:±\s?[\d.]+\s?)?(?:pp\b|percentage points?\b|points? of accuracy)"
     r"|\d+(?:\.\d+)?\s?(?:x|×|times)\s(?:as|faster|slower|smaller|larger|bigger|fewer|more|less|better|worse)\b"
 )
-_NOT_PROSE = re.compile(r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\]\([^)]*\)|<[^>]+>|https?://\S+", re.DOTALL)
+_CODE = r"```.*?```|`[^`]*`"
+_MATHS = r"\$\$.*?\$\$|\$[^$]*\$"
+_LINK = r"\]\([^)]*\)|<[^>]+>|https?://\S+"
+_NOT_PROSE = re.compile(f"{_CODE}|{_MATHS}|{_LINK}", re.DOTALL)
 
 
-# ---------------------------------------------------------------------------------------------- clean
+# ------------------------------------------------------------------ clean
 
 
 def no_widget_state(notebook: dict) -> list[str]:
-    found = ["metadata.widgets is set"] if "widgets" in notebook["metadata"] else []
-    return found + [f"{place}: a widget view" for place, output in _outputs(notebook) if WIDGET_VIEW in _data(output)]
+    state = ["metadata.widgets is set"] if "widgets" in notebook["metadata"] else []
+    views = [place for place, output in _outputs(notebook) if WIDGET_VIEW in _data(output)]
+    return state + [f"{place}: a widget view" for place in views]
 
 
 def no_errors(notebook: dict) -> list[str]:
-    return [f"{place}: {output['ename']}: {output['evalue']}" for place, output in _outputs(notebook)
-            if output["output_type"] == "error"]  # fmt: skip
+    errors = [(place, output) for place, output in _outputs(notebook) if output["output_type"] == "error"]
+    return [f"{place}: {error['ename']}: {error['evalue']}" for place, error in errors]
 
 
 def no_stderr(notebook: dict) -> list[str]:
-    return [f"{place}: stderr says {_joined(output['text']).strip()!r}" for place, output in _outputs(notebook)
-            if output.get("name") == "stderr"]  # fmt: skip
+    streams = [(place, output) for place, output in _outputs(notebook) if output.get("name") == "stderr"]
+    return [f"{place}: stderr says {_joined(stream['text']).strip()!r}" for place, stream in streams]
 
 
 def no_machine_traces(notebook: dict) -> list[str]:
-    texts = ((place, text) for place, output in _outputs(notebook) for text in _texts(output))
-    return [f"{place}: {found.group()!r} in an output" for place, text in texts if (found := MACHINE.search(text))]
+    texts = [(place, text) for place, output in _outputs(notebook) for text in _texts(output)]
+    traces = [(place, trace.group()) for place, text in texts for trace in _MACHINE.finditer(text)]
+    return [f"{place}: {trace!r} in an output" for place, trace in traces]
 
 
 def executed_in_order(notebook: dict) -> list[str]:
@@ -54,7 +61,7 @@ def executed_in_order(notebook: dict) -> list[str]:
     return [] if has_output else ["no cell has an output: the notebook was not executed"]
 
 
-# ---------------------------------------------------------------------------------------------- anatomy
+# ------------------------------------------------------------------ anatomy
 
 
 def opens_with_a_question(notebook: dict) -> list[str]:
@@ -70,8 +77,8 @@ def opens_with_a_question(notebook: dict) -> list[str]:
 def says_what_it_is(notebook: dict) -> list[str]:
     opening = " ".join(_prose_before_parameters(notebook)).lower()
     wanted = {"objectives": "objective|able to", "prerequisites": "prerequisite", "time": r"\btime\b"}
-    return [f"before the parameters cell: nothing on {name}" for name, pattern in wanted.items()
-            if not re.search(pattern, opening)]  # fmt: skip
+    missing = [name for name, pattern in wanted.items() if not re.search(pattern, opening)]
+    return [f"before the parameters cell: nothing on {name}" for name in missing]
 
 
 def has_parameters(notebook: dict) -> list[str]:
@@ -112,10 +119,10 @@ def alternative_texts(notebook: dict) -> list[str]:
 
 
 def closes_with_references(notebook: dict) -> list[str]:
-    headings = [line.lower() for _, cell in _markdown(notebook) for line in _joined(cell["source"]).splitlines()
-                if line.startswith("#")]  # fmt: skip
-    wanted = ("summary", "glossary", "references")
-    return [f"no heading with {name!r}" for name in wanted if not any(name in heading for heading in headings)]
+    lines = [line for _, cell in _markdown(notebook) for line in _joined(cell["source"]).splitlines()]
+    headings = " ".join(line.lower() for line in lines if line.startswith("#"))
+    missing = [name for name in ("summary", "glossary", "references") if name not in headings]
+    return [f"no heading with {name!r}" for name in missing]
 
 
 def ends_with_assertions(notebook: dict) -> list[str]:
@@ -130,10 +137,10 @@ def has_exercises(notebook: dict) -> list[str]:
 
 
 def no_typed_results(notebook: dict) -> list[str]:
-    """A figure in prose goes stale: it is computed and printed, or it is a setting and stands in backticks."""
+    """A result in prose goes stale: it is computed and printed. A setting stands in backticks."""
     prose = [(place, _NOT_PROSE.sub(" ", _joined(cell["source"]))) for place, cell in _markdown(notebook)]
-    return [f"{place}: {found.group().strip()!r} typed in prose" for place, text in prose
-            for found in _RESULT.finditer(text)]  # fmt: skip
+    typed = [(place, result.group().strip()) for place, text in prose for result in _RESULT.finditer(text)]
+    return [f"{place}: {result!r} typed in prose" for place, result in typed]
 
 
 def has_checked_output(notebook: dict) -> list[str]:
@@ -148,7 +155,7 @@ LESSON: list[Rule] = [
 ]  # fmt: skip
 
 
-# ---------------------------------------------------------------------------------------------- reading a notebook
+# ------------------------------------------------------------------ reading a notebook
 
 
 def _joined(text: str | list[str]) -> str:
@@ -185,9 +192,10 @@ def _data(output: dict) -> dict:
 
 def _texts(output: dict) -> list[str]:
     """All that is text in an output: streams, and what is shown, but for encoded pictures."""
-    shown = [_joined(value) for kind, value in _data(output).items()
-             if kind.startswith("text/") or kind == "image/svg+xml"]  # fmt: skip
-    return [_joined(output["text"])] if "text" in output else shown
+    if "text" in output:
+        return [_joined(output["text"])]
+    readable = [kind for kind in _data(output) if kind.startswith("text/") or kind == "image/svg+xml"]
+    return [_joined(_data(output)[kind]) for kind in readable]
 
 
 def _prose_before_parameters(notebook: dict) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""How much a lesson computes: `ci` (seconds), `lesson` (a class, up to three minutes) or `full` (as long as it takes).
+"""How much a lesson computes: `ci` (seconds), `lesson` (up to three minutes) or `full` (as long as it takes).
 
 A notebook begins with `profile = None` in its parameters cell and then says, once,
 `profile = profiles.get(profile)`. What depends on the profile is chosen in one place, visibly:
@@ -25,7 +25,7 @@ class Profile:
 def get(profile: str | Profile | None = None) -> Profile:
     """The profile named by the argument, else by the variable KDLIB_PROFILE, else `lesson`.
 
-    A Profile is handed back as it is, so that a notebook cell `profile = profiles.get(profile)` may run twice.
+    A Profile is handed back as it is, so that a cell `profile = profiles.get(profile)` may run twice.
     An empty KDLIB_PROFILE counts as none. Raises ValueError for an unknown name, saying where it came from.
     """
     if isinstance(profile, Profile):

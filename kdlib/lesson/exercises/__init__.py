@@ -1,12 +1,12 @@
 """The exercises of the workbook: `check` an answer, ask for a `hint`, look at the `solution`.
 
-An answer is judged by what it does on several inputs, never by how it is written. An unfinished or wrong answer never
-raises; the name of an exercise that does not exist is a ValueError, because it is a slip in the notebook.
+An answer is judged by what it does on several inputs, never by how it is written. An unfinished or wrong
+answer never raises; the name of an exercise that does not exist is a ValueError, a slip in the notebook.
 """
 
 from typing import Any
 
-from kdlib.lesson.exercises import lesson01  # noqa: F401  (registers its exercises)
+from kdlib.lesson.exercises import lesson01, lesson02, lesson03  # noqa: F401  (register their exercises)
 from kdlib.lesson.exercises._core import REGISTRY, Exercise, get
 from kdlib.lesson.exercises._judge import judge
 from kdlib.lesson.exercises._verdict import Hint, Solution, Verdict
@@ -21,10 +21,10 @@ def names() -> list[str]:
 
 
 def check(name: str, answer: Any) -> Verdict:
-    """Judge an answer: "not done yet", "not yet right" (with the mistake named where it is a known one) or "correct".
+    """Judge an answer: "not done yet", "not yet right" (with the mistake named, if known) or "correct".
 
-    `answer` is the learner's function, or the value where the exercise asks for one. Raises ValueError for an unknown
-    name only.
+    `answer` is the learner's function, or the value where the exercise asks for one. Raises ValueError for an
+    unknown name, and for nothing else.
     """
     return judge(get(name), answer)
 

@@ -15,9 +15,12 @@ def call(function: Callable, *arguments: Any) -> Any:
 class Exercise:
     """`solve` is right by definition; an answer is right when it behaves like `solve` on every case.
 
-    `mistakes` maps a diagnosis to an implementation that makes just that mistake. `probe(function, *arguments)`
-    returns what is compared, by default the result; a loss is probed for its gradient as well. `start`, where given,
-    is code to be repaired: what the learner begins with.
+    cases      the arguments of each call that is compared
+    hints      from a nudge to nearly the solution
+    mistakes   diagnosis -> an implementation that makes just that mistake
+    probe      `probe(function, *arguments)` gives what is compared; by default, what the function returns
+    start      code to be repaired, where the exercise is a repair: what the learner begins with
+    tolerance  relative, and, a tenth of it, absolute
     """
 
     solve: Callable

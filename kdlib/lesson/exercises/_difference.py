@@ -6,7 +6,9 @@ from kdlib.lesson.exercises._core import Exercise
 from kdlib.lesson.exercises._observe import Outcome, agree, close
 
 
-def describe_difference(exercise: Exercise, cases: list[tuple], got: list[Outcome], expected: list[Outcome]) -> str:
+def describe_difference(
+    exercise: Exercise, cases: list[tuple], got: list[Outcome], expected: list[Outcome]
+) -> str:
     factor = _common_factor(got, expected, exercise.tolerance)
     if factor is not None:
         return f"It is {factor:.4g} times the right result on every input: a factor is missing or too many."
@@ -25,7 +27,7 @@ def _complaint(got: Outcome, expected: Outcome, tolerance: float) -> str:
         return "It changes its inputs in place, which spoils the caller's data,"
     if len(got.numbers) != len(expected.numbers):
         return f"It returns {_count(got)} where {_count(expected)} should be"
-    for (label, right), mine in zip(expected.numbers.items(), got.numbers.values()):
+    for (label, right), mine in zip(expected.numbers.items(), got.numbers.values(), strict=True):
         if mine.shape != right.shape:
             return f"The {label} is {_form(mine)}; it should be {_form(right)},"
         if not close(mine, right, tolerance):
@@ -48,7 +50,7 @@ def _inputs(exercise: Exercise, arguments: tuple) -> str:
     names = inspect.signature(exercise.solve).parameters
     parts = [
         f"{name} of shape {tuple(value.shape)}" if hasattr(value, "shape") else f"{name} = {value}"
-        for name, value in zip(names, arguments)
+        for name, value in zip(names, arguments, strict=True)
     ]
     return f" for {', '.join(parts)}." if parts else "."
 
@@ -65,7 +67,7 @@ def _common_factor(got: list[Outcome], expected: list[Outcome], tolerance: float
         return None
     factor = mine[largest] / right[largest]
     slack = tolerance * abs(mine[largest])
-    return factor if all(abs(m - factor * r) <= slack for m, r in zip(mine, right)) else None
+    return factor if all(abs(m - factor * r) <= slack for m, r in zip(mine, right, strict=True)) else None
 
 
 def _all_numbers(outcomes: list[Outcome]) -> list[float]:

@@ -1,4 +1,4 @@
-"""The judge: compares an answer with the solution on every case, and names the mistake where it is a known one."""
+"""The judge: compares an answer with the solution on every case, and names the mistake where it is known."""
 
 import inspect
 from collections.abc import Callable
@@ -11,15 +11,13 @@ from kdlib.lesson.exercises._verdict import CORRECT, UNFINISHED, WRONG, Verdict
 
 
 def judge(exercise: Exercise, answer: Any) -> Verdict:
-    if not callable(answer) and is_unfinished(answer):
-        return Verdict(exercise.name, UNFINISHED, "Replace the ... by your answer.")
-    if callable(answer):
-        function = answer
-    elif exercise.asks_for_a_value:
-        function = lambda: answer
-    else:
-        message = f'Hand over the function itself, not its result: check("{exercise.name}", {exercise.name}).'
-        return Verdict(exercise.name, WRONG, message)
+    if not callable(answer):
+        if is_unfinished(answer):
+            return Verdict(exercise.name, UNFINISHED, "Replace the ... by your answer.")
+        if not exercise.asks_for_a_value:
+            call = f'check("{exercise.name}", {exercise.name})'
+            return Verdict(exercise.name, WRONG, f"Hand over the function itself, not its result: {call}.")
+    function = answer if callable(answer) else lambda: answer
     cases = exercise.cases()
     complaint = _wrong_arity(exercise, function, cases[0])
     if complaint:
@@ -32,7 +30,7 @@ def _judge_behaviour(exercise: Exercise, function: Callable, cases: list[tuple])
         return [observe(exercise.probe, candidate, case) for case in cases]
 
     def alike(these: list[Outcome], those: list[Outcome]) -> bool:
-        return all(agree(one, other, exercise.tolerance) for one, other in zip(these, those))
+        return all(agree(one, other, exercise.tolerance) for one, other in zip(these, those, strict=True))
 
     got, expected = behaviour(function), behaviour(exercise.solve)
     if all(outcome.unfinished for outcome in got):
@@ -41,7 +39,7 @@ def _judge_behaviour(exercise: Exercise, function: Callable, cases: list[tuple])
     if alike(got, expected):
         return Verdict(exercise.name, CORRECT, _praise(len(cases)))
     if exercise.start is not None and alike(got, behaviour(exercise.start)):
-        return Verdict(exercise.name, UNFINISHED, "It still does what it did when you got it: find the bug and repair it.")
+        return Verdict(exercise.name, UNFINISHED, "It still does what it did when you got it: find the bug.")
     for diagnosis, mistaken in exercise.mistakes.items():
         if alike(got, behaviour(mistaken)):
             return Verdict(exercise.name, WRONG, _sentence(diagnosis), diagnosis)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 
@@ -21,7 +22,7 @@ class ChangedInput(Exception):
 class Outcome:
     """What one call gave. Either `numbers`, or the reason why there are none."""
 
-    numbers: dict[str, torch.Tensor] = field(default_factory=dict)  # what it is called in a message -> float64
+    numbers: dict[str, torch.Tensor] = field(default_factory=dict)  # label in messages -> float64
     unfinished: bool = False
     changed_input: bool = False
     error: BaseException | None = None
@@ -74,11 +75,12 @@ def agree(one: Outcome, other: Outcome, tolerance: float) -> bool:
         return False
     if one.shapes != other.shapes:
         return False
-    return all(close(a, b, tolerance) for a, b in zip(one.numbers.values(), other.numbers.values()))
+    pairs = zip(one.numbers.values(), other.numbers.values(), strict=True)
+    return all(close(a, b, tolerance) for a, b in pairs)
 
 
 def value_and_gradient(function: Callable, student_logits: torch.Tensor, *rest: Any) -> Any:
-    """Probe of a loss: its value, and its gradient with respect to the student's logits (zero where it is cut)."""
+    """Probe of a loss: its value, and its gradient in the student's logits (zero where it is cut off)."""
     leaf = student_logits.clone().requires_grad_()
     seen = leaf.clone()  # not a leaf, so that an in-place change is possible and can be told from a crash
     loss = function(seen, *rest)
@@ -131,7 +133,9 @@ def close(a: torch.Tensor, b: torch.Tensor, tolerance: float) -> bool:
 
 def _same(a: Any, b: Any) -> bool:
     if isinstance(a, (tuple, list)):
-        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b))
+        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
     if isinstance(a, torch.Tensor):
         return torch.equal(a, b)
-    return bool(np.all(a == b))
+    if isinstance(a, pd.DataFrame):
+        return a.equals(b)
+    return a == b

@@ -1,4 +1,4 @@
-"""The text of an exercise, cut from the source of its tested solution: what a notebook shows as stub and as solution.
+"""The text of an exercise, cut from the source of its tested solution: a notebook's stub and solution.
 
 The solution's body stands between two marker comments that run to the end of the function:
 
@@ -8,8 +8,8 @@ The solution's body stands between two marker comments that run to the end of th
         return torch.softmax(logits / temperature, dim=-1)
         # --- end
 
-The stub keeps everything before the first marker. An exercise of no arguments asks for a value: it becomes an
-assignment under its question.
+The stub keeps everything before the first marker. An exercise of no arguments asks for a value: it becomes
+an assignment under its question.
 """
 
 import ast
@@ -57,7 +57,8 @@ def _parts(function: Callable) -> tuple[str, str]:
     lines = _definition(function).splitlines()
     marks = [next((i for i, line in enumerate(lines) if line.strip() == mark), None) for mark in (BEGIN, END)]
     if None in marks or marks[1] != len(lines) - 1:
-        raise ValueError(f"{function.__name__}: the function must end with a region from {BEGIN!r} to {END!r}")
+        region = f"a region from {BEGIN!r} to {END!r}"
+        raise ValueError(f"{function.__name__}: the function must end with {region}")
     return "\n".join(lines[: marks[0]]), "\n".join(lines[marks[0] + 1 : marks[1]])
 
 

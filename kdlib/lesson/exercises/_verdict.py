@@ -33,9 +33,10 @@ class Verdict:
 
     def _repr_html_(self) -> str:
         sign, colour = _SIGNS[self.status]
+        name, message = html.escape(self.name), html.escape(self.message)
         return (
             f'<div role="status" style="border-left: 0.4em solid {colour}; padding: 0.3em 0.8em">'
-            f"<strong>{sign} {html.escape(self.name)}: {self.status}.</strong> {html.escape(self.message)}</div>"
+            f"<strong>{sign} {name}: {self.status}.</strong> {message}</div>"
         )
 
 

@@ -1,6 +1,7 @@
 """Exercises of lesson 01: soften, combine, align, and say how large the gain is.
 
-The functions carry no annotations: their text is the stub that a learner reads, so shapes stand in the docstrings.
+The functions carry no annotations, because their text is the stub that a learner reads: shapes stand in the
+docstrings.
 """
 
 import numpy as np
@@ -12,8 +13,7 @@ from kdlib.lesson.exercises._core import exercise
 from kdlib.lesson.exercises._inputs import logits
 from kdlib.lesson.exercises._observe import value_and_gradient
 
-
-# --------------------------------------------------------------------------------------------- softened softmax
+# ------------------------------------------------------------------------------------ softened softmax
 
 
 def _soften_cases():
@@ -24,9 +24,9 @@ def _soften_cases():
 @exercise(
     cases=_soften_cases,
     hints=[
-        "The temperature changes the logits, not the probabilities: what happens to each logit before the softmax?",
-        "Divide the logits by the temperature; then a softmax over the classes. Which of the two axes are the classes?",
-        "exp(1000) overflows; `torch.softmax(..., dim=-1)` takes the largest logit off first, so let it do the work.",
+        "The temperature acts on the logits, not on the probabilities: what becomes of each logit?",
+        "Divide the logits by the temperature, then take the softmax over the classes: which axis is that?",
+        "exp(1000) overflows. `torch.softmax(..., dim=-1)` subtracts the largest logit first: let it work.",
     ],
     mistakes={
         "the temperature multiplies the logits; it has to divide them":
@@ -53,7 +53,7 @@ def soften(logits, temperature):
     # --- end
 
 
-# --------------------------------------------------------------------------------------------- the loss
+# ------------------------------------------------------------------------------------ the loss
 
 
 def _kd_loss_cases():
@@ -82,7 +82,8 @@ def _kd_swapped(student, teacher, labels, T, alpha):
 
 def _kd_by_logarithm(student, teacher, labels, T, alpha):
     log_p, q = F.log_softmax(student / T, -1), F.softmax(teacher / T, -1)
-    return alpha * T**2 * (q * (q.log() - log_p)).sum(-1).mean() + (1 - alpha) * F.cross_entropy(student, labels)
+    divergence = (q * (q.log() - log_p)).sum(-1).mean()
+    return alpha * T**2 * divergence + (1 - alpha) * F.cross_entropy(student, labels)
 
 
 def _kd_log_of_softmax(student, teacher, labels, T, alpha):
@@ -100,11 +101,11 @@ def _kd_probabilities(student, teacher, labels, T, alpha):
     probe=value_and_gradient,
     hints=[
         "One term compares softened student with softened teacher, the other is the ordinary cross-entropy.",
-        """F.kl_div wants the student's LOG-probabilities first and the teacher's probabilities second, both at T;
-        `reduction="batchmean"` sums over the classes. Its size shrinks like 1 / T^2: undo that.""",
+        """F.kl_div wants the student's LOG-probabilities first and the teacher's probabilities second, both
+        at T; `reduction="batchmean"` sums over the classes. Its gradient shrinks like 1 / T^2: undo that.""",
         """`distill = T**2 * F.kl_div(F.log_softmax(student / T, -1), F.softmax(teacher / T, -1),
-        reduction="batchmean")`; the cross-entropy takes the student's logits as they are, without T; alpha weighs
-        distill, 1 - alpha the cross-entropy.""",
+        reduction="batchmean")`; the cross-entropy takes the student's logits as they are, without T;
+        alpha weighs distill, 1 - alpha the cross-entropy.""",
     ],
     mistakes={
         "you forgot T^2: at a high temperature the distillation term all but vanishes":
@@ -125,7 +126,7 @@ def _kd_probabilities(student, teacher, labels, T, alpha):
             lambda s, t, y, T, a: _kd(s, t, y, T, a, task=F.cross_entropy(F.softmax(s, -1), y)),
         "F.kl_div is given the student's probabilities; its first argument has to be LOG-probabilities":
             _kd_probabilities,
-        "the logarithm of the teacher's probabilities gives NaN where one of them is 0; F.kl_div does not need it":
+        "the log of the teacher's probabilities gives NaN where one is 0; F.kl_div takes them as they are":
             _kd_by_logarithm,
         "log(softmax) is infinite where a probability underflows; F.log_softmax is not":
             _kd_log_of_softmax,
@@ -148,7 +149,7 @@ def kd_loss(student_logits, teacher_logits, labels, temperature, alpha):
     # --- end
 
 
-# --------------------------------------------------------------------------------------------- the cache
+# ------------------------------------------------------------------------------------ the cache
 
 
 def _aligned_cases():
@@ -164,17 +165,17 @@ def _aligned_cases():
 @exercise(
     cases=_aligned_cases,
     hints=[
-        "The loader has shuffled. Row 0 of the batch is some image: which row of the cache belongs to that image?",
-        "cached_indices leads from rows to images. You need its inverse: for each image, the row that holds it.",
-        """`row_of = {int(index): row for row, index in enumerate(cached_indices)}`; then look up the row of each
-        image of the batch, in the batch's order, and take these rows of cached_logits.""",
+        "The loader has shuffled. Row 0 of the batch is some image: which row of the cache belongs to it?",
+        "cached_indices leads from rows to images. You need its inverse, from images to rows.",
+        """`row_of = {int(index): row for row, index in enumerate(cached_indices)}`; then look up the row of
+        each image of the batch, in the batch's order, and take these rows of cached_logits.""",
     ],
     mistakes={
         "the cache is read by batch order: the first row goes to whichever image comes first":
             lambda logits, cached, batch: logits[: len(batch)],
         "the image index is used as a row number; row r of the cache belongs to image cached_indices[r]":
             lambda logits, cached, batch: logits[batch],
-        "the look-up runs the wrong way: cached_indices leads from rows to images, you need from images to rows":
+        "the look-up runs the wrong way: cached_indices leads from rows to images, not from images to rows":
             lambda logits, cached, batch: logits[cached[batch]],
         "the right rows in the cache's order; the batch's order is needed":
             lambda logits, cached, batch: logits[torch.isin(cached, batch)],
@@ -185,8 +186,8 @@ def _aligned_cases():
 def aligned_logits(cached_logits, cached_indices, batch_indices):
     """The teacher's cached logits for the images of a shuffled batch, in the batch's order.
 
-    cached_logits: (n, classes); its row r belongs to the image with index cached_indices[r], cached_indices: (n,).
-    batch_indices: (batch,), the image indices of the batch. Returns (batch, classes).
+    cached_logits: (n, classes); its row r belongs to the image whose index is cached_indices[r].
+    batch_indices: (batch,), the indices of the batch's images. Returns (batch, classes).
     """
     # --- your code
     row_of = {int(index): row for row, index in enumerate(cached_indices)}
@@ -194,7 +195,7 @@ def aligned_logits(cached_logits, cached_indices, batch_indices):
     # --- end
 
 
-# --------------------------------------------------------------------------------------------- the evidence
+# ------------------------------------------------------------------------------------ the evidence
 
 
 def _gain_cases():
@@ -223,10 +224,10 @@ def _unpaired(with_teacher, labels_only, equal_var):
     cases=_gain_cases,
     hints=[
         "The runs come in pairs: same seed, same images. What is one number a pair?",
-        """Take the differences: their mean, and its standard error, which is their standard deviation (n - 1 in the
-        denominator) divided by the root of n. Few runs need Student's t, not 1.96.""",
-        """The interval reaches `stats.t.ppf(0.975, n - 1) * differences.std(ddof=1) / n**0.5` to either side of the
-        mean.""",
+        """Take the differences: their mean, and its standard error, which is their standard deviation (n - 1
+        in the denominator) divided by the root of n. Few runs need Student's t, not 1.96.""",
+        """The interval reaches `stats.t.ppf(0.975, n - 1) * differences.std(ddof=1) / n**0.5` to either side
+        of the mean.""",
     ],
     mistakes={
         "unpaired: the two lists are treated as independent, which throws the pairing by seed away":

@@ -1,0 +1,58 @@
+"""Which profile a lesson runs in."""
+
+import pytest
+
+from kdlib.lesson import profiles
+
+
+@pytest.fixture(autouse=True)
+def no_variable(monkeypatch):
+    monkeypatch.delenv("KDLIB_PROFILE", raising=False)
+
+
+def test_lesson_where_nothing_is_said():
+    assert profiles.get().name == "lesson"
+
+
+def test_variable_where_no_argument_is_given(monkeypatch):
+    monkeypatch.setenv("KDLIB_PROFILE", "ci")
+    assert profiles.get().name == profiles.get(None).name == "ci"
+
+
+def test_argument_before_variable(monkeypatch):
+    monkeypatch.setenv("KDLIB_PROFILE", "ci")
+    assert profiles.get("full").name == "full"
+
+
+def test_empty_variable_counts_as_none(monkeypatch):
+    monkeypatch.setenv("KDLIB_PROFILE", "")
+    assert profiles.get().name == "lesson"
+
+
+def test_same_cell_twice_gives_the_same_profile():
+    profile = profiles.get("ci")
+    assert profiles.get(profile) is profile
+
+
+@pytest.mark.parametrize("name", ["", "CI", "fast"])
+def test_unknown_argument_is_named_with_its_origin_and_the_allowed(name):
+    with pytest.raises(ValueError, match=f"{name!r} from the argument `profile`; allowed: ci, lesson, full"):
+        profiles.get(name)
+
+
+def test_unknown_variable_is_named_with_its_origin(monkeypatch):
+    monkeypatch.setenv("KDLIB_PROFILE", "fast")
+    with pytest.raises(
+        ValueError, match="'fast' from the environment variable KDLIB_PROFILE; allowed: ci, lesson"
+    ):
+        profiles.get()
+
+
+@pytest.mark.parametrize("name, chosen", [("ci", 1), ("lesson", 10), ("full", 30)])
+def test_choose_takes_the_value_of_the_profile(name, chosen):
+    assert profiles.get(name).choose(ci=1, lesson=10, full=30) == chosen
+
+
+def test_choose_wants_all_three():
+    with pytest.raises(TypeError, match="full"):
+        profiles.get("ci").choose(ci=1, lesson=10)
