@@ -1,4 +1,4 @@
-"""The commands of the workbook: `kdlib lab`, `run`, `train-teacher` and `doctor`.
+"""The commands of the workbook: `kdlib lab`, `run`, `train-teacher`, `record` and `doctor`.
 
 Each command imports what it needs when it runs, so that `kdlib --help` answers at once.
 Exit status: 0 all is well, 1 something failed, 2 the command could not begin, 130 interrupted.
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="kdlib", description="The Distillation Workbook.")
     parser.add_argument("--version", action="version", version=f"kdlib {kdlib.__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", dest="name", required=True, metavar="COMMAND")
 
     lab = commands.add_parser("lab", help="open JupyterLab at the first notebook")
     lab.add_argument("options", nargs="*", metavar="-- OPTION", help="options handed on to JupyterLab")
@@ -53,6 +53,11 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--epochs", type=int, metavar="N", help="default: the recipe's own")
     train.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
     train.set_defaults(command=_train_teacher)
+
+    record = commands.add_parser("record", help="run experiments full-size, keep their tables for the lessons")
+    record.add_argument("names", nargs="*", metavar="NAME", help="such as lesson01-gain")
+    record.add_argument("--list", action="store_true", help="list the experiments and their records")
+    record.set_defaults(command=_record)
 
     doctor = commands.add_parser("doctor", help="what is installed, what would fail, and how to mend it")
     doctor.set_defaults(command=_doctor)
@@ -85,6 +90,18 @@ def _train_teacher(options: argparse.Namespace) -> int:
         options.dataset, root=options.root, out=options.out, epochs=options.epochs, seed=options.seed
     )
     print(f"written: {manifest} and its weights beside it")
+    return 0
+
+
+def _record(options: argparse.Namespace) -> int:
+    from kdlib.lesson import results
+
+    if not options.names and not options.list:
+        raise ValueError("name at least one experiment, or ask for them: kdlib record --list")
+    for manifest in results.record(options.names):
+        print(results.provenance(manifest["name"]), flush=True)
+    if options.list:
+        print(results.overview())
     return 0
 
 

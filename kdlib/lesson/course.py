@@ -38,7 +38,7 @@ def lessons(folder: Path) -> list[Path]:
 def environment(**variables: str) -> dict[str, str]:
     """This process's environment with `variables`, in which a notebook imports the kdlib that runs now.
 
-    A copy of the repository is put on PYTHONPATH, for it need not be installed; site-packages are found anyway.
+    A copy of the repository need not be installed: it is put on PYTHONPATH. An installed one is found anyway.
     """
     result = dict(os.environ, **variables)
     checkout = Path(__file__).parents[2]

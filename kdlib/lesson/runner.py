@@ -114,7 +114,7 @@ def _targets(sources: dict[str, Path], out: Path) -> dict[str, Path]:
 
 
 def _environment(profile: str, scratch: Path, jobs: int) -> dict[str, str]:
-    """The kernel's environment: its profile, this interpreter as `python3`, this kdlib, its share of cores."""
+    """The kernel environment: its profile, this interpreter as `python3`, this kdlib, its share of cores."""
     write_kernel_spec(scratch / "jupyter" / "kernels" / "python3")
     environment = course.environment(KDLIB_PROFILE=profile)
     course.prepend(environment, "JUPYTER_PATH", scratch / "jupyter")
