@@ -59,9 +59,10 @@ def train_teacher(
     recipe = RECIPE | ({"epochs": epochs} if epochs is not None else {})
     network = models.build(**architecture, seed=seed)
     checkpoint = folder / f"{teachers.file_name(dataset)}.checkpoint"
+    mirror = dataset not in NOT_MIRRORED
     history = training.train(
         network, everything, **recipe, seed=seed, progress=progress, checkpoint=checkpoint,
-        augment=random_crop_flip(padding=2, flip=dataset not in NOT_MIRRORED),
+        augment=random_crop_flip(padding=2, flip=mirror),
     )  # fmt: skip
     if history.interrupted:
         raise KeyboardInterrupt(f"stopped; call again to continue from {checkpoint.name}")
@@ -70,7 +71,7 @@ def train_teacher(
         "dataset": dataset,
         "architecture": architecture,
         "training_images": len(everything),
-        "recipe": recipe | {"optimizer": "AdamW, one-cycle", "augmentation": "shift by up to 2 pixels, mirror"},
+        "recipe": recipe | {"optimizer": "AdamW, one-cycle", "augmentation": _augmentation(mirror)},
         "seed": seed,
         "test_accuracy": metrics.accuracy(network, images.test),
         "test_images": len(images.test),
@@ -105,6 +106,10 @@ def _architecture(images: ImageDataset) -> dict[str, Any]:
         "in_channels": channels,
         "image_size": height,
     }
+
+
+def _augmentation(mirror: bool) -> str:
+    return "shift by up to 2 pixels" + (", mirror" if mirror else "")
 
 
 def _round_to_half(network: nn.Module) -> None:
