@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
     train.set_defaults(command=_train_teacher)
 
-    record = commands.add_parser("record", help="run experiments full-size, keep their tables for the lessons")
+    record = commands.add_parser("record", help="run experiments full-size and keep their tables")
     record.add_argument("names", nargs="*", metavar="NAME", help="such as lesson01-gain")
     record.add_argument("--list", action="store_true", help="list the experiments and their records")
     record.set_defaults(command=_record)
