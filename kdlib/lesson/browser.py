@@ -16,5 +16,5 @@ def stylesheet() -> str:
     """The style sheet of the widgets, with the colours that the matplotlib figures have."""
     colours = "".join(f"--kd-{role}: {colour}; " for role, colour in figures.COLOURS.items())
     on_dark = f"--kd-teacher: {figures.PALETTE['sky blue']}; "  # blue is too dim on a dark page
-    rules = f":root {{ {colours}}}\n[data-jp-theme-light='false'] {{ {on_dark}color-scheme: dark; }}\n"
+    rules = f":root {{ {colours}}}\n[data-jp-theme-light='false'] {{ {on_dark}}}\n"
     return rules + _STATIC.joinpath("lesson.css").read_text(encoding="utf-8")

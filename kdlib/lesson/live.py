@@ -128,7 +128,8 @@ class Curve:
             name: axes.plot([], [], color=_COLOURS.get(name), label=name, marker=".", markersize=4)[0]
             for name in self.points
         }
-        axes.legend(loc="upper right", ncols=max(1, len(lines)))
+        if lines:
+            axes.legend(loc="upper right", ncols=len(lines))
 
         def update() -> list[Artist]:
             for name, line in lines.items():

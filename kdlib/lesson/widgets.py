@@ -61,7 +61,8 @@ def slider(
 
     Whole numbers throughout give a slider of whole numbers. With `log`, equal moves multiply by equal factors
     and `step` is the exponent of ten of that factor. Without `step`, the slider has a stop at every whole
-    number, or else 100 stops or a few more, `value` among them. Without `label`, the explorer writes the name of the control.
+    number, or else 100 stops or a few more, `value` among them. Without `label`, the explorer writes the name
+    of the control.
 
     Raises:
         ValueError: an empty range, a value outside it, a step that is not positive, a logarithm of 0 or less.
@@ -93,7 +94,7 @@ def _step_through(offset: float, span: float) -> float:
     return offset / max(1, round(100 * offset / span)) if offset else span / 100
 
 
-def _round_step(span: float) -> float:
+def _round_step(span: float | int) -> float:
     """The largest of 1, 2 and 5 times a power of ten that is not above a hundredth of the span."""
     power = 10.0 ** math.floor(math.log10(span / 100) + 1e-9)
     return max(factor * power for factor in (1, 2, 5) if factor * power <= span / 100 * (1 + 1e-9))
@@ -121,7 +122,7 @@ def explorer(
     *,
     caption: str,
     size: tuple[float | int, float | int] = (9, 3.6),
-    **controls: ipywidgets.Widget,
+    **controls: Any,
 ) -> "Explorer":
     """A live figure: `draw(figure)` lays it out, its `update(**values)` follows the controls.
 
@@ -144,7 +145,7 @@ class Explorer(ipywidgets.VBox):
         *,
         caption: str,
         size: tuple[float | int, float | int],
-        controls: Mapping[str, ipywidgets.Widget],
+        controls: Mapping[str, Any],
     ):
         caption = figures.checked_caption(caption)
         _check_controls(controls)
@@ -274,7 +275,7 @@ def _written(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _check_controls(controls: Mapping[str, ipywidgets.Widget]) -> None:
+def _check_controls(controls: Mapping[str, Any]) -> None:
     if not controls:
         raise ValueError("an explorer needs at least one control, such as temperature=slider(1, 20, value=4)")
     for name, control in controls.items():

@@ -38,16 +38,16 @@ export function drawing(width, height, name) {
 }
 
 /**
- * A slider with its label and a number beside it. `scale` turns a position in [0, 1] into a value and back,
+ * A slider with its label and a number beside it. `scale` turns a position in [0, 1] into a value and back;
  * `onMove(value)` runs at every move, `onRest()` when the slider is let go. Returns `{node, show}`;
  * `show(value)` moves it from outside.
  */
-export function slider({ label, scale, step = 0.005, onMove, onRest }) {
+export function slider({ label, scale, onMove, onRest }) {
   const range = html("input", {
     type: "range",
     min: 0,
     max: 1,
-    step,
+    step: scale.step,
     "aria-label": label,
     "data-lm-suppress-shortcuts": "true", // else JupyterLab takes the arrow keys
   });
@@ -72,6 +72,7 @@ export function slider({ label, scale, step = 0.005, onMove, onRest }) {
 /** Equal moves of the slider add equal amounts. */
 export function linearScale(minimum, maximum) {
   return {
+    step: 0.01,
     value: (position) => minimum + position * (maximum - minimum),
     position: (value) => (value - minimum) / (maximum - minimum),
     write: (value) => value.toFixed(2),
@@ -81,6 +82,7 @@ export function linearScale(minimum, maximum) {
 /** Equal moves of the slider multiply by equal factors. */
 export function logScale(minimum, maximum) {
   return {
+    step: 0.005,
     value: (position) => minimum * (maximum / minimum) ** position,
     position: (value) => Math.log(value / minimum) / Math.log(maximum / minimum),
     write: (value) => value.toPrecision(3),

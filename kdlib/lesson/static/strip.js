@@ -3,6 +3,7 @@
 function stopScale(stops) {
   const last = stops.length - 1;
   return {
+    step: 1 / last,
     value: (position) => Math.round(position * last),
     position: (index) => index / last,
     write: (index) => stops[index],
@@ -27,7 +28,6 @@ function render({ model, el }) {
     slider({
       label: labels[axis],
       scale: stopScale(names),
-      step: 1 / (names.length - 1),
       onMove: (index) => {
         state.indices = state.indices.with(axis, index);
         show();

@@ -1,0 +1,157 @@
+"""The figures drawn in the browser: what is sent there, and the mathematics that JavaScript does with it."""
+
+import base64
+import io
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from kdlib import losses
+from kdlib.lesson import browser, widgets
+
+RANDOM = np.random.default_rng(0)
+IMAGES = RANDOM.integers(0, 255, (3, 1, 28, 28), dtype=np.uint8)
+LOGITS = RANDOM.normal(scale=4, size=(3, 5))
+STUDENT_LOGITS = RANDOM.normal(scale=2, size=(3, 5))
+LABELS = [4, 0, 2]
+CLASSES = ["ant", "bee", "cat", "dog", "eel"]
+
+
+def hero(**changes):
+    arguments = {
+        "images": IMAGES,
+        "logits": LOGITS,
+        "labels": LABELS,
+        "classes": CLASSES,
+        "caption": "Drag T.",
+    }
+    return widgets.temperature_hero(**{**arguments, **changes})
+
+
+def test_a_hero_sends_the_real_logits_and_images():
+    sent = hero(logits=torch.tensor(LOGITS), images=torch.tensor(IMAGES), labels=torch.tensor(LABELS))
+    np.testing.assert_array_equal(sent.logits, LOGITS)
+    assert sent.labels == LABELS and sent.names == ["eel", "ant", "cat"]
+    for source, image in zip(sent.images, IMAGES, strict=True):
+        png = base64.b64decode(source.removeprefix("data:image/png;base64,"))
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png))), image[0])
+
+
+def test_a_hero_takes_colour_images():
+    colour = RANDOM.integers(0, 255, (3, 3, 8, 9), dtype=np.uint8)
+    png = base64.b64decode(hero(images=colour).images[0].partition(",")[2])
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png))), colour[0].transpose(1, 2, 0))
+
+
+def test_a_hero_in_a_committed_notebook_is_one_stable_line():
+    data, _ = hero(alpha=0.5)._repr_mimebundle_()
+    text = (
+        "Interactive figure: open the notebook in JupyterLab to move temperature, alpha and to pick an image."
+    )
+    assert data["text/plain"] == text
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"logits": LOGITS[:2]}, r"logits has shape \(2, 5\), but \(images, classes\) is \(3, 5\)"),
+        ({"logits": LOGITS * np.inf}, "logits must be finite"),
+        ({"labels": [0, 1]}, "3 images and 2 labels"),
+        ({"labels": [0, 1, 5]}, "label 5 is not one of the 5 classes"),
+        ({"images": IMAGES.astype(float)}, "must be uint8"),
+        ({"images": IMAGES.repeat(2, axis=1)}, r"\(2, 28, 28\)"),
+        ({"temperature": 30}, r"temperature=30 lies outside temperatures=\(0.5, 20.0\)"),
+        ({"temperatures": (0, 5)}, r"temperatures=\(0, 5\) must be a range"),
+        ({"alpha": 1.5}, r"alpha=1.5 must lie in \[0, 1\]"),
+        ({"names": ["one"]}, "1 names for 3 images"),
+        ({"caption": ""}, "caption"),
+    ],
+)
+def test_a_hero_refuses_what_cannot_work(changes, message):
+    with pytest.raises(ValueError, match=message):
+        hero(**changes)
+
+
+def test_a_gradient_hero_sends_both_networks_logits():
+    sent = widgets.gradient_hero(IMAGES, STUDENT_LOGITS, LOGITS, LABELS, CLASSES, caption="Drag alpha.")
+    np.testing.assert_array_equal(sent.student_logits, STUDENT_LOGITS)
+    np.testing.assert_array_equal(sent.teacher_logits, LOGITS)
+    with pytest.raises(ValueError, match="student_logits has shape"):
+        widgets.gradient_hero(IMAGES, STUDENT_LOGITS[:, :4], LOGITS, LABELS, CLASSES, caption="Drag alpha.")
+
+
+# --- mathematics in JavaScript
+
+
+@pytest.fixture(scope="module")
+def javascript():
+    """Evaluate an expression of static/maths.js on arguments, in one run of node per call."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not installed: the browser's mathematics cannot be run here")
+
+    def evaluate(expression: str, **arguments):
+        names = ", ".join(arguments)
+        program = (
+            f"const {{ {names} }} = {json.dumps(arguments)};\nconsole.log(JSON.stringify({expression}));"
+        )
+        command = [node, "--input-type=module", "-"]
+        script = f"{browser.script('maths.js')}\n{program}"
+        finished = subprocess.run(command, input=script, capture_output=True, text=True, check=True)
+        return json.loads(finished.stdout)
+
+    return evaluate
+
+
+def test_softmax_and_entropy_agree_with_torch(javascript):
+    temperatures = [0.05, 0.5, 1, 4, 20, 1e6]
+    rows = [*LOGITS.tolist(), [1e4, -1e4, 0, 0, 0]]
+    got = javascript(
+        "T.map((t) => z.map((row) => [softmax(row, t), entropy(softmax(row, t))]))", T=temperatures, z=rows
+    )
+    for temperature, of_rows in zip(temperatures, got, strict=True):
+        for row, (soft, entropy) in zip(rows, of_rows, strict=True):
+            expected = torch.distributions.Categorical(
+                logits=torch.tensor(row, dtype=torch.float64) / temperature
+            )
+            np.testing.assert_allclose(soft, expected.probs, rtol=1e-12, atol=1e-300)
+            assert entropy == pytest.approx(float(expected.entropy()), rel=1e-9, abs=1e-12)
+
+
+def test_the_mixed_target_is_a_distribution_between_teacher_and_label(javascript):
+    soft = javascript("softmax(z, 4)", z=LOGITS[0].tolist())
+    for alpha in (0, 0.3, 1):
+        mixed = javascript(
+            "mix(alpha, softmax(z, 4), oneHot(5, label))", z=LOGITS[0].tolist(), alpha=alpha, label=2
+        )
+        np.testing.assert_allclose(mixed, alpha * np.array(soft) + (1 - alpha) * np.eye(5)[2], rtol=1e-12)
+        assert sum(mixed) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.35, 1.0])
+@pytest.mark.parametrize("temperature", [0.7, 4.0])
+def test_the_gradients_are_those_of_the_loss(javascript, alpha, temperature):
+    student = torch.tensor(STUDENT_LOGITS[:1], requires_grad=True)
+    teacher, labels = torch.tensor(LOGITS[:1]), torch.tensor(LABELS[:1])
+    terms = losses.distillation_loss(student, teacher, labels, temperature=temperature, alpha=alpha)
+    got = javascript(
+        "gradients(student, teacher, label, temperature, alpha)",
+        student=STUDENT_LOGITS[0].tolist(),
+        teacher=LOGITS[0].tolist(),
+        label=LABELS[0],
+        temperature=temperature,
+        alpha=alpha,
+    )
+    for name, term in terms._asdict().items():
+        (expected,) = torch.autograd.grad(term, student, retain_graph=True)
+        np.testing.assert_allclose(got[name], expected[0], rtol=1e-6, atol=1e-9)
+
+
+def test_norm_and_angle_of_vectors(javascript):
+    got = javascript("[norm([3, 4]), angle([1, 0], [0, 2]), angle([1, 1], [-2, -2]), angle([0, 0], [1, 2])]")
+    np.testing.assert_allclose(got, [5, np.pi / 2, np.pi, 0])
