@@ -124,7 +124,7 @@ def distillation_loss(
     student, teacher = _softened(student_logits, teacher_logits)
     distill = temperature**2 * _divergence(student / temperature, teacher / temperature)
     task = torch.full_like(distill, math.nan) if labels is None else F.cross_entropy(student, labels)
-    if alpha == 0:
+    if alpha == 0:  # 0 * distill would be NaN where distill overflows
         total = task
     elif alpha == 1:  # (1 - alpha) * task would be NaN without labels
         total = distill

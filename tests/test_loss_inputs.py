@@ -113,8 +113,8 @@ WITH_LABELS = {
 
 @pytest.mark.parametrize("loss", WITH_LABELS.values(), ids=WITH_LABELS)
 def test_labels_that_do_not_fit_are_refused(loss):
-    with pytest.raises(ValueError, match=r"labels must be in \[0, 2\] for 3 classes, got 7"):
-        loss(torch.tensor([0, 1, 7, 2]))
+    with pytest.raises(ValueError, match=r"labels must be in \[0, 2\] for 3 classes, got 3"):
+        loss(torch.tensor([0, 1, 3, 2]))
     with pytest.raises(ValueError, match="got -1"):
         loss(torch.tensor([0, -1, 1, 2]))
     with pytest.raises(ValueError, match=r"labels must have shape \(4,\).* \(4, 3\), got \(5,\)"):
@@ -157,8 +157,8 @@ def test_alpha_zero_is_exactly_cross_entropy_whatever_the_teacher_says():
     student = STUDENT.clone().requires_grad_()
     expected = F.cross_entropy(student, LABELS)
     (slope,) = torch.autograd.grad(expected, student)
-    for teacher in (TEACHER, -TEACHER, 1e4 * TEACHER, torch.full_like(TEACHER, 3e38)):
-        total = losses.distillation_loss(student, teacher, LABELS, temperature=4, alpha=0).total
+    for teacher in (TEACHER, 1e4 * TEACHER, 3e38 * TEACHER.sign()):
+        total = losses.distillation_loss(student, teacher, LABELS, temperature=0.5, alpha=0).total
         assert torch.equal(total, expected)
         assert torch.equal(torch.autograd.grad(total, student)[0], slope)
 
