@@ -80,8 +80,8 @@ def soft_target_loss(
     to (z - v) / N per image: matching logits is the limit of distillation.  As T -> 0, L / T tends to
     max(z) - z[argmax v] per image: only the teacher's first choice is left.
 
-    In float32 the value has an absolute error of about 1e-7 * T^2, so read it in float64 above T = 100;
-    the gradient's error is about 1e-7 * T.
+    In float32 the value has an absolute error of up to 1e-7 * T^2, so read it in float64 above T = 100;
+    the gradient's is up to 1e-7 * T.
 
     Common implementations differ: `nn.KLDivLoss()` by default also divides by the number of classes; some
     leave out T^2; `q * (q.log() - p_log)` is NaN where a probability underflows.
