@@ -1,0 +1,280 @@
+"""Many students: every temperature and alpha with every seed, on all cores or on a Dask cluster."""
+
+import functools
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from kdlib import cells, metrics, models
+from kdlib._checks import fraction, positive_number
+from kdlib.cells import CellProgress, iterate_cells, map_cells
+from kdlib.data import ImageSplit
+from kdlib.inference import predict_logits
+from kdlib.journal import Row, describe
+from kdlib.loop import Recipe
+from kdlib.pool import Cell, Group, Outcome, attempt
+from kdlib.teachers import cached_logits
+from kdlib.training import LEARNING_RATE, WEIGHT_DECAY, bfloat16_helps, distill
+
+__all__ = ["iterate", "iterate_cells", "map_cells", "run"]
+
+Builder = Callable[[], nn.Module]
+SETTINGS = ["temperature", "alpha", "seed"]
+
+
+def run(
+    student: str | Builder,
+    teacher: nn.Module | Float[Tensor, "_n _classes"],
+    split: ImageSplit,
+    test: ImageSplit,
+    *,
+    temperatures: Iterable[float | int],
+    alphas: Iterable[float | int],
+    seeds: Iterable[int],
+    epochs: int,
+    workers: int | None = None,
+    client: Any = None,
+    results: str | Path | None = None,
+    **options: Any,
+) -> pandas.DataFrame:
+    """Distil one student for every temperature, alpha and seed, and measure each on `test`.
+
+    Students of one seed are paired: they begin with the same weights and see the same images in the same
+    order, whatever their temperature and alpha, so compare them by `kdlib.metrics.paired_interval` over the
+    seeds. Settings are to be chosen with a validation split as `test`.
+
+    alpha = 0 is the label-only control. It has no temperature: it is trained once a seed, as by
+    `kdlib.training.train`, and its row is repeated for every temperature.
+
+    Returns a table with a row for every (temperature, alpha, seed), the seed changing fastest:
+        temperature, alpha, seed   as asked for
+        accuracy, ece              on `test`, fractions (`kdlib.metrics.accuracy` and `calibration_error`)
+        agreement                  with the teacher on `test`; NaN where its logits there are unknown
+        seconds                    of computing that its training took, on one core
+
+    A student that fails (its loss is not finite, say) does not stop the others: a warning shows its settings
+    and the traceback, and its row has no results but the `error`, a column there only where something failed.
+
+    Args:
+        student: a name for `kdlib.models.build`, or a function without arguments that builds a network (it
+            may be defined in a notebook). Initial weights are those after torch.manual_seed(seed).
+        teacher: a module, or its logits on `split`.
+        split, test: the images to train on and to measure on.
+        temperatures, alphas, seeds: the grid; T > 0, alpha in [0, 1], no value twice.
+        epochs: passes over `split`.
+        workers, client, results: as `kdlib.cells.iterate_cells`. Only training runs there: the teacher's
+            logits are computed once, in this process.
+        options: as `iterate`.
+
+    Raises:
+        ValueError: an empty or repeated list, a value out of its range, a student or a teacher that does not
+            fit the images; before anything starts. Also as `iterate_cells`.
+        RuntimeError: every student failed.
+    """
+    temperatures, alphas, seeds = list(temperatures), list(alphas), list(seeds)
+    rows = iterate(
+        student, teacher, split, test, temperatures=temperatures, alphas=alphas, seeds=seeds, epochs=epochs,
+        workers=workers, client=client, results=results, **options,
+    )  # fmt: skip
+    grid = itertools.product(temperatures, alphas, seeds)
+    return cells.table(rows, [dict(zip(SETTINGS, cell, strict=True)) for cell in grid])
+
+
+def iterate(
+    student: str | Builder,
+    teacher: nn.Module | Float[Tensor, "_n _classes"],
+    split: ImageSplit,
+    test: ImageSplit,
+    *,
+    temperatures: Iterable[float | int],
+    alphas: Iterable[float | int],
+    seeds: Iterable[int],
+    epochs: int,
+    batch_size: int = 32,
+    learning_rate: float | int = LEARNING_RATE,
+    weight_decay: float | int = WEIGHT_DECAY,
+    augment: Callable[[Tensor], Tensor] | None = None,
+    test_logits: Float[Tensor, "_n_test _classes"] | None = None,
+    workers: int | None = None,
+    client: Any = None,
+    results: str | Path | None = None,
+    progress: bool | CellProgress = True,
+) -> Iterator[Row]:
+    """The rows of `run` one by one, as students finish: for a surface that fills while a class watches.
+
+    Controls (alpha = 0) come first. Closing the iterator, or a KeyboardInterrupt, ends the sweep at once.
+
+    Args:
+        batch_size, learning_rate, weight_decay, augment: as `kdlib.training.distill`. With `augment` the
+            teacher must be a module, and is asked about every augmented view.
+        test_logits: a teacher's logits on `test`, for the agreement where `teacher` is given by its logits.
+        progress: as `kdlib.cells.iterate_cells`; counts students trained.
+        and all others: as `run`.
+
+    Raises:
+        ValueError: as `run`, at the call.
+    """
+    temperatures = _numbers("temperatures", temperatures, positive_number)
+    alphas = _numbers("alphas", alphas, fraction)
+    seeds = _numbers("seeds", seeds, _seed)
+    Recipe(
+        epochs, batch_size, learning_rate, weight_decay, seed=0, bfloat16=False, augment=augment
+    )  # its checks
+    recipe = Recipe(epochs, batch_size, learning_rate, weight_decay, seed=0, bfloat16=False, augment=augment)
+    students = _students(student, teacher, split, test, test_logits, recipe)
+    rows = cells.iterate_groups(
+        students, [[cell] for cell in _cells(temperatures, alphas, seeds)],
+        settings=students.settings() if results is not None else {},
+        workers=workers, client=client, results=results, progress=progress,
+    )  # fmt: skip
+    return _repeat_controls(rows, temperatures)
+
+
+@dataclass(frozen=True)
+class _Students:
+    """Trains and measures the students of a group of cells; travels to the workers once."""
+
+    build: Builder
+    teacher: nn.Module | Tensor
+    split: ImageSplit
+    test: ImageSplit
+    test_logits: Tensor | None
+    recipe: Recipe  # of all students but for the seed
+
+    def __call__(self, group: Group) -> Outcome:
+        return [result for cell in group for result in attempt(self._alone, [cell])]
+
+    def _alone(self, group: Group) -> Outcome:
+        [cell] = group
+        student = self.new(cell["seed"])
+        torch.optim.AdamW(student.parameters())  # the first one imports for seconds; not in a student's time
+        started = time.thread_time()
+        distill(
+            student, self.teacher, self.split, temperature=cell["temperature"] or 1.0, alpha=cell["alpha"],
+            progress=False, device="cpu", **vars(replace(self.recipe, seed=cell["seed"])),
+        )  # fmt: skip
+        seconds = time.thread_time() - started
+        return [self._measured(predict_logits(student, self.test, device="cpu"), seconds)]
+
+    def new(self, seed: int) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self.build()
+
+    def _measured(self, logits: Tensor, seconds: float) -> Row:
+        known = self.test_logits is not None
+        return {
+            "accuracy": metrics.accuracy(logits, self.test),
+            "ece": metrics.calibration_error(logits, self.test),
+            "agreement": metrics.agreement(logits, self.test_logits, self.test) if known else float("nan"),
+            "seconds": seconds,
+        }
+
+    def settings(self) -> Row:
+        """What decides the rows, for the file of results."""
+        recipe = vars(self.recipe) | {"seed": "the cell's", "student": self.new(0)}
+        images = {"teacher": self.teacher, "split": self.split, "test": self.test}
+        return describe(recipe | images | {"test_logits": self.test_logits})
+
+
+def _students(
+    student: str | Builder,
+    teacher: nn.Module | Tensor,
+    split: ImageSplit,
+    test: ImageSplit,
+    test_logits: Tensor | None,
+    recipe: Recipe,
+) -> _Students:
+    """The student's and the teacher's part of a sweep, checked against the images."""
+    if isinstance(teacher, nn.Module):
+        if test_logits is not None:
+            raise ValueError("test_logits is for a teacher given by its logits; this teacher is a module")
+        test_logits = cached_logits(teacher, test, device="cpu")
+        logits = cached_logits(teacher, split, device="cpu")
+    else:
+        logits = teacher
+    for name, rows, images in (("teacher", logits, split), ("test_logits", test_logits, test)):
+        if rows is not None and (rows.ndim != 2 or len(rows) != len(images)):
+            raise ValueError(
+                f"{name} must be logits with a row for each of the {len(images)} images, "
+                f"got shape {tuple(rows.shape)}"
+            )
+    if recipe.augment is None:
+        teacher = logits
+    elif not isinstance(teacher, nn.Module):
+        raise ValueError("augment needs the teacher module: cached logits belong to the images as they are")
+    students = _Students(_builder(student, split, logits.shape[1]), teacher, split, test, test_logits, recipe)
+    network = _checked_student(students, logits.shape[1])
+    return replace(students, recipe=replace(recipe, bfloat16=bfloat16_helps(network, torch.device("cpu"))))
+
+
+def _builder(student: str | Builder, split: ImageSplit, classes: int) -> Builder:
+    if isinstance(student, str):
+        _, channels, height, _ = split.images.shape
+        return functools.partial(
+            models.build, student, num_classes=classes, in_channels=channels, image_size=height
+        )
+    if isinstance(student, nn.Module) or not callable(student):
+        raise ValueError(
+            f"student must be a name or a function that builds a network, got {type(student).__name__}: "
+            "every cell needs a new one"
+        )
+    return student
+
+
+def _checked_student(students: _Students, classes: int) -> nn.Module:
+    first, second = students.new(0), students.new(0)
+    if not isinstance(first, nn.Module):
+        raise ValueError(f"student must build a torch.nn.Module, got {type(first).__name__}")
+    if first is second:
+        raise ValueError("student must build a new network at each call, got the same one twice")
+    for name, images in (("split", students.split), ("test", students.test)):
+        shape = predict_logits(first, images.subset(slice(2)), device="cpu").shape
+        if shape[1] != classes:
+            raise ValueError(
+                f"student and teacher must have the same classes: student logits have shape "
+                f"(batch, {shape[1]}), teacher logits (batch, {classes})"
+            )
+        if images.labels.max() >= classes:
+            raise ValueError(f"{name} has labels up to {images.labels.max()}, the teacher {classes} classes")
+    return first
+
+
+def _cells(temperatures: list[float], alphas: list[float], seeds: list[int]) -> list[Cell]:
+    """The students to train: controls first and without temperature; the seeds of a setting side by side."""
+    settings = [(None, 0.0)] if 0 in alphas else []
+    settings += itertools.product(temperatures, [alpha for alpha in alphas if alpha > 0])
+    return [
+        {"temperature": temperature, "alpha": alpha, "seed": seed}
+        for temperature, alpha in settings
+        for seed in seeds
+    ]
+
+
+def _repeat_controls(rows: Iterator[Row], temperatures: list[float]) -> Iterator[Row]:
+    for row in rows:
+        repeated = temperatures if row["temperature"] is None else [row["temperature"]]
+        yield from (row | {"temperature": temperature} for temperature in repeated)
+
+
+def _numbers(name: str, values: Iterable, rule: Callable[[str, Any], Any]) -> list:
+    numbers = [rule(f"{name}[{position}]", value) for position, value in enumerate(values)]
+    if not numbers:
+        raise ValueError(f"{name} must not be empty")
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"{name} must not hold a value twice, got {numbers}")
+    return numbers
+
+
+def _seed(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    return value.__index__()
