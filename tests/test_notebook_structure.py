@@ -59,6 +59,7 @@ def shown(**data):
 
 
 PICTURE = shown(image_png="iVBO/tmp/x0x12345678", text_plain="<Figure size 640x480 with 1 Axes>")
+LIVE = shown(text_plain="Interactive figure: move T.")
 CAPTION = shown(text_markdown="*Figure: a line that rises.*")
 
 
@@ -70,7 +71,7 @@ def good():
             markdown("# Tiny\n\n**What does a teacher add?**\n"),
             markdown("**Objectives** see it. **Prerequisites** none. **Time** two minutes."),
             code("# for papermill\nprofile = None", count=1, tags=["parameters"]),
-            code("draw()", PICTURE, CAPTION, count=2),
+            code("draw()", LIVE, PICTURE, CAPTION, count=2),
             code("def a():\n    ...", count=3, tags=["exercise"]),
             code("def b():\n    ...", count=4, tags=["exercise"]),
             code("def c():\n    ...", count=5, tags=["solution"]),
@@ -143,6 +144,7 @@ BREACHES = [
     (rules.captioned_figures, output(PICTURE), "1 picture"),
     (rules.captioned_figures, output(PICTURE, PICTURE, CAPTION), "1 picture"),
     (rules.captioned_figures, output(CAPTION, PICTURE), "1 picture"),
+    (rules.twins_beside_interactive_figures, output(LIVE), "cell 3"),
     (rules.alternative_texts, source(1, "![](plot.png)"), "cell 1"),
     (rules.alternative_texts, output(shown(text_html="<img src='x'>")), "cell 3"),
     (rules.closes_with_references, source(9, "## Summary\n## Glossary\nReferences"), "references"),

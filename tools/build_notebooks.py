@@ -73,8 +73,8 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
     search_path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "KDLIB_PROFILE": "lesson", "PYTHONPATH": search_path}
     client = NotebookClient(
-        notebook, timeout=None, kernel_name="python3", record_timing=False, store_widget_state=False,
-        resources={"metadata": {"path": str(folder)}},
+        notebook, timeout=None, startup_timeout=300, kernel_name="python3", record_timing=False,
+        store_widget_state=False, resources={"metadata": {"path": str(folder)}},
     )  # fmt: skip
     try:
         client.execute(env=environment)

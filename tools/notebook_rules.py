@@ -110,6 +110,19 @@ def captioned_figures(notebook: dict) -> list[str]:
     return missing
 
 
+def twins_beside_interactive_figures(notebook: dict) -> list[str]:
+    """What only a running kernel shows has a picture in its own cell or in a neighbouring code cell."""
+    cells = list(_code(notebook))
+    missing = []
+    for i, (place, cell) in enumerate(cells):
+        texts = [text for output in cell["outputs"] for text in _texts(output)]
+        nearby = [output for _, cell in cells[max(0, i - 1) : i + 2] for output in cell["outputs"]]
+        live = any(text.startswith("Interactive figure") for text in texts)
+        if live and not any(kind in _data(output) for output in nearby for kind in _PICTURES):
+            missing.append(f"{place}: an interactive figure without a static twin beside it")
+    return missing
+
+
 def alternative_texts(notebook: dict) -> list[str]:
     """Images written in Markdown or HTML say what they show."""
     texts = [(place, _joined(cell["source"])) for place, cell in _markdown(notebook)]
@@ -150,8 +163,9 @@ def has_checked_output(notebook: dict) -> list[str]:
 
 CLEAN: list[Rule] = [no_widget_state, no_errors, no_stderr, no_machine_traces, executed_in_order]
 LESSON: list[Rule] = [
-    opens_with_a_question, says_what_it_is, has_parameters, short_cells, captioned_figures, alternative_texts,
-    closes_with_references, ends_with_assertions, has_exercises, no_typed_results, has_checked_output,
+    opens_with_a_question, says_what_it_is, has_parameters, short_cells, captioned_figures,
+    twins_beside_interactive_figures, alternative_texts, closes_with_references, ends_with_assertions,
+    has_exercises, no_typed_results, has_checked_output,
 ]  # fmt: skip
 
 

@@ -1,0 +1,183 @@
+"""The judge on answers of any kind: it says what is wrong in words, and never raises."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from kdlib.lesson import exercises
+from kdlib.lesson.exercises import _core, _observe, _source
+
+
+def double(x):
+    """Twice x."""
+    # --- your code
+    return 2 * x
+    # --- end
+
+
+def add_one(x):
+    # --- your code
+    return x + 1
+    # --- end
+
+
+def area():
+    """How many squares has a chess board?"""
+    # --- your code
+    return 8 * 8
+    # --- end
+
+
+CASES = [(torch.tensor([1.0, -2.0]),), (torch.tensor([3.0, 5.0]),)]
+DOUBLE = _core.Exercise(
+    solve=double,
+    cases=lambda: CASES,
+    hints=["Twice.", "Times two.", "2 * x"],
+    mistakes={"squared, not doubled": lambda x: x**2},
+)
+
+
+@pytest.fixture
+def small_exercises(monkeypatch):
+    repair = _core.Exercise(add_one, DOUBLE.cases, DOUBLE.hints, {}, start=double)
+    value = _core.Exercise(area, lambda: [()], DOUBLE.hints, {"one side only": lambda: 8})
+    monkeypatch.setattr(exercises, "get", {"double": DOUBLE, "add_one": repair, "area": value}.__getitem__)
+
+
+def forever(x):
+    return forever(x)
+
+
+def in_place(x):
+    x *= 2
+    return x
+
+
+def unfinished_line(x):
+    loss = ...
+    return 2 * loss
+
+
+def not_implemented(x):
+    raise NotImplementedError
+
+
+class Unprintable(Exception):
+    def __str__(self):
+        raise RuntimeError
+
+
+def raises(error):
+    def answer(x):
+        raise error
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "answer, status, words",
+    [
+        (lambda x: x + x, "correct", "all 2 inputs"),
+        (lambda x: (2 * x).double().numpy(), "correct", ""),
+        (lambda x, factor=2: factor * x, "correct", ""),
+        (lambda x: print("noise") or 2 * x, "correct", ""),
+        (lambda x: None, "not done yet", "return"),
+        (lambda x: ..., "not done yet", "return"),
+        (unfinished_line, "not done yet", "..."),
+        (not_implemented, "not done yet", ""),
+        (None, "not done yet", "Replace"),
+        (..., "not done yet", "Replace"),
+        (lambda x: x**2, "not yet right", "Squared, not doubled"),
+        (lambda x: 6 * x, "not yet right", "3 times the right result"),
+        (lambda x: x, "not yet right", "0.5 times"),
+        (lambda x: 2 * x + torch.tensor([0.0, 1.0]), "not yet right", "contains -3 where -4 should be"),
+        (lambda x: 2 * x * torch.nan, "not yet right", "nan"),
+        (lambda x: 2 * x[:1], "not yet right", "of shape (1,); it should be of shape (2,)"),
+        (lambda x: 2.0, "not yet right", "a single number; it should be of shape (2,)"),
+        (lambda x: (x, x), "not yet right", "2 values where one value"),
+        (lambda x: "text", "not yet right", "is a str"),
+        (lambda x: {1, 2}, "not yet right", "is a set"),
+        (lambda x: x if x[0] > 2 else None, "not yet right", "It returns nothing for x of shape (2,)"),
+        (lambda x: 1 / 0, "not yet right", "ZeroDivisionError: division by zero"),
+        (lambda x: undefined, "not yet right", "NameError"),
+        (raises(SystemExit(1)), "not yet right", "SystemExit"),
+        (raises(Unprintable()), "not yet right", "Unprintable"),
+        (lambda x: 10**400, "not yet right", "OverflowError"),
+        (lambda: 1, "not yet right", "called as double(x), but yours takes ()"),
+        (lambda x, y: 1, "not yet right", "yours takes (x, y)"),
+        (forever, "not yet right", "calls itself without end"),
+        (in_place, "not yet right", "changes its inputs in place"),
+        (torch.tensor(4.0), "not yet right", 'check("double", double)'),
+    ],
+)
+def test_verdict_on_answers_of_any_kind(small_exercises, capsys, recwarn, answer, status, words):
+    verdict = exercises.check("double", answer)
+    assert verdict.status == status and words in verdict.message, verdict
+    assert verdict.passed == bool(verdict) == (status == "correct")
+    assert capsys.readouterr() == ("", "") and not recwarn.list
+    assert torch.equal(CASES[0][0], torch.tensor([1.0, -2.0]))
+
+
+def test_answer_cannot_disturb_the_notebooks_random_numbers_or_gradients():
+    def meddler(logits, temperature):
+        torch.manual_seed(7)
+        torch.set_grad_enabled(False)
+        return torch.softmax(logits / temperature, -1)
+
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    assert exercises.check("soften", meddler).passed
+    assert torch.equal(torch.rand(3), expected) and torch.is_grad_enabled()
+
+
+def test_code_to_repair_is_not_done_yet_until_it_behaves_differently(small_exercises):
+    assert exercises.check("add_one", lambda x: x + x).status == "not done yet"
+    assert exercises.check("add_one", lambda x: x + 2).status == "not yet right"
+    assert exercises.check("add_one", lambda x: 1 + x).passed
+
+
+@pytest.mark.parametrize(
+    "status, answers",
+    {
+        "correct": [64, 64.0, np.int64(64), torch.tensor(64), lambda: 64],
+        "not done yet": [..., None],
+        "not yet right": [8, 65, "64", math.nan],
+    }.items(),
+)
+def test_value_exercise_takes_a_value(small_exercises, status, answers):
+    assert {exercises.check("area", answer).status for answer in answers} == {status}
+
+
+def test_value_exercise_is_an_assignment_under_its_question():
+    question = "# How many squares has a chess board?\n"
+    assert _source.stub(area) == question + "area = ...  # your answer"
+    assert _source.solution(area) == question + "area = 8 * 8"
+
+
+def test_function_with_code_after_the_marked_region_is_refused():
+    def wrong(x):
+        # --- your code
+        y = x
+        # --- end
+        return y
+
+    with pytest.raises(ValueError, match="wrong: the function must end with a region"):
+        _source.stub(wrong)
+
+
+def test_in_place_change_of_the_students_logits_is_seen():
+    def answer(student, teacher, labels, T, alpha):
+        return exercises.get("kd_loss").solve(student.mul_(1.5), teacher, labels, T, alpha)
+
+    assert "in place" in exercises.check("kd_loss", answer).message
+
+
+def test_not_a_number_and_infinity_count_as_the_same_overflow():
+    nan, infinite = (
+        _observe.Outcome({"result": torch.tensor([1.0, value])}) for value in (math.nan, math.inf)
+    )
+    assert _observe.agree(nan, infinite, 1e-4)
+    assert not _observe.agree(nan, _observe.Outcome({"result": torch.tensor([1.0, 2.0])}), 1e-4)
