@@ -259,7 +259,7 @@ def test_kill_9_at_the_worst_moments_loses_nothing(tmp_path, monkeypatch):
 def test_a_checkpoint_of_another_training_is_refused(split, tmp_path):
     checkpoint = tmp_path / "checkpoint"
     training.train(Linear(), split, epochs=1, checkpoint=checkpoint, progress=False)
-    with pytest.raises(ValueError, match="learning_rate=0.006, this call has learning_rate=0.5"):
+    with pytest.raises(ValueError, match="learning_rate=0.01, this call has learning_rate=0.5"):
         training.train(Linear(), split, epochs=1, learning_rate=0.5, checkpoint=checkpoint, progress=False)
     with pytest.raises(ValueError, match="belongs to another network"):
         training.train(Linear(11), split, epochs=1, checkpoint=checkpoint, progress=False)
