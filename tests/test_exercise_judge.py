@@ -1,6 +1,8 @@
 """The judge on answers of any kind: it says what is wrong in words, and never raises."""
 
 import math
+import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -118,6 +120,28 @@ def test_verdict_on_answers_of_any_kind(small_exercises, capsys, recwarn, answer
     assert verdict.passed == bool(verdict) == (status == "correct")
     assert capsys.readouterr() == ("", "") and not recwarn.list
     assert torch.equal(CASES[0][0], torch.tensor([1.0, -2.0]))
+
+
+def endless(x):
+    while True:
+        try:
+            x = x + 1
+        except Exception:
+            continue
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGVTALRM"), reason="this system has no timer of computing time")
+def test_endless_loop_gets_a_verdict_and_leaves_no_timer_behind(small_exercises, monkeypatch):
+    monkeypatch.setattr(_observe, "SECONDS", 0.2)
+    verdict = exercises.check("double", endless)
+    assert verdict.status == "not yet right" and "no end" in verdict.message
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
+    assert signal.getsignal(signal.SIGVTALRM) is signal.SIG_DFL
+
+
+def test_outside_the_main_thread_answers_are_judged_as_well(small_exercises):
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(exercises.check, "double", double).result().passed
 
 
 def test_answer_cannot_disturb_the_notebooks_random_numbers_or_gradients():

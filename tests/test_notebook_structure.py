@@ -30,10 +30,6 @@ def test_committed_notebook_keeps(path, rule):
     assert rule(json.loads(path.read_text(encoding="utf-8"))) == []
 
 
-def test_each_lesson_has_its_solved_twin():
-    assert LESSONS and [path.name for path in LESSONS] == [path.name for path in SOLUTIONS]
-
-
 # -------------------------------------------------------------------- the rules themselves
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from kdlib.lesson.exercises._core import Exercise
 from kdlib.lesson.exercises._difference import describe_difference
-from kdlib.lesson.exercises._observe import Outcome, agree, is_unfinished, observe
+from kdlib.lesson.exercises._limits import EndlessLoop
+from kdlib.lesson.exercises._observe import SECONDS, Outcome, agree, is_unfinished, observe
 from kdlib.lesson.exercises._verdict import CORRECT, UNFINISHED, WRONG, Verdict
 
 
@@ -22,7 +23,11 @@ def judge(exercise: Exercise, answer: Any) -> Verdict:
     complaint = _wrong_arity(exercise, function, cases[0])
     if complaint:
         return Verdict(exercise.name, WRONG, complaint)
-    return _judge_behaviour(exercise, function, cases)
+    try:
+        return _judge_behaviour(exercise, function, cases)
+    except EndlessLoop:
+        message = f"It had come to no end after {SECONDS} seconds of computing."
+        return Verdict(exercise.name, WRONG, message)
 
 
 def _judge_behaviour(exercise: Exercise, function: Callable, cases: list[tuple]) -> Verdict:
