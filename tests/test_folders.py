@@ -182,6 +182,15 @@ class TestErrors:
         with pytest.raises(ValueError, match=r"cannot read the image .*cat.1\.png.*replace or delete"):
             load(folder)
 
+    def test_a_broken_chunk_is_named(self, folder):
+        path = folder / "train" / "ant" / "0.png"
+        save(path, np.arange(60, dtype=np.uint8).reshape(5, 4, 3))
+        content = bytearray(path.read_bytes())
+        content[content.index(b"IDAT") - 1] = 0  # the length of the chunk: what follows is no chunk name
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"cannot read the image .*ant.0\.png.*broken PNG"):
+            load(folder)
+
     @pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "webp", "bmp", "tif"])
     def test_a_truncated_image_is_named(self, folder, suffix):
         path = folder / "train" / "ant" / f"9.{suffix}"

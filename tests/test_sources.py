@@ -158,6 +158,10 @@ class TestDownloads:
         assert "no network in this test" in str(error.value)
         assert str(empty_cache) in str(error.value)
 
+    def test_files_put_into_the_cache_by_hand_are_found(self, arrays, empty_cache, no_network):
+        write_idx(empty_cache, arrays, compressed=True)
+        assert_holds(data.load("mnist"), arrays)
+
     def test_what_was_downloaded_once_is_not_asked_for_again(self, arrays, empty_cache, monkeypatch):
         requests = []
 
