@@ -1,0 +1,140 @@
+"""Losses that compare how the channels of a layer are distributed (NST) or flow into the next (FSP).
+
+Conventions of all feature losses are in `kdlib.features`.
+"""
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from kdlib._checks import checked
+from kdlib._feature_checks import (
+    at_least_float32,
+    check_map,
+    check_match,
+    feature_pair,
+    full_precision,
+    unit_rows,
+)
+
+TwoMaps = tuple[Float[Tensor, "batch _ _ _"], Float[Tensor, "batch _ _ _"]]
+
+
+_KERNELS = ("polynomial", "linear", "gaussian")
+
+
+def _known_kernel(name: str, value: Any) -> str:
+    if value not in _KERNELS:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, _KERNELS))}, got {value!r}")
+    return value
+
+
+@checked(kernel=_known_kernel)
+@feature_pair(
+    maps=True,
+    same=("height", "width"),
+    remedy="pool the larger map, for example with torch.nn.functional.adaptive_avg_pool2d",
+)
+def mmd_loss(
+    student_features: Float[Tensor, "batch student_channels height width"],
+    teacher_features: Float[Tensor, "batch teacher_channels height width"],
+    *,
+    kernel: Literal["polynomial", "linear", "gaussian"] = "polynomial",
+) -> Float[Tensor, ""]:
+    """Squared maximum mean discrepancy between the channels of two layers, mean over images.
+
+    An image's channels, each a vector over positions divided by its L2 norm, are samples x of the teacher and
+    y of the student: mean k(x, x') + mean k(y, y') - 2 mean k(x, y), each mean over all pairs of channels.
+    Kernels: polynomial (x . y)^2; linear x . y, which compares the mean channel only; gaussian exp(-||x -
+    y||^2 / (2 sigma^2)), where sigma^2 is the image's mean squared distance between a teacher's and a
+    student's channel (and part of the gradient). Channels may differ, the maps' sizes may not.  Zero for
+    equal features, and for permuted channels; the means make it comparable across batch and channel sizes.
+    Of unrelated channels it falls with the map's size, as products of unit vectors do.  A zero channel counts
+    as the zero vector. Huang and Wang 2017, Neuron Selectivity Transfer, arXiv 1707.01219.  Factor 1 to the
+    paper (of one layer, without its lambda / 2) and to the literature's code (polynomial, weight 50).
+    """
+    student = unit_rows(student_features.flatten(2))
+    teacher = unit_rows(teacher_features.flatten(2))
+    pairs = ((teacher, teacher), (student, student), (teacher, student))
+    products = [one @ other.transpose(1, 2) for one, other in pairs]
+    if kernel == "polynomial":
+        similarities = [product.square() for product in products]
+    elif kernel == "gaussian":
+        distances = [
+            _squared_distances(*pair, product) for pair, product in zip(pairs, products, strict=True)
+        ]
+        similarities = _gaussian(distances, bandwidth=distances[-1].mean(dim=(1, 2), keepdim=True))
+    else:
+        similarities = products
+    within_teacher, within_student, between = (similarity.mean() for similarity in similarities)
+    return within_teacher + within_student - 2 * between
+
+
+def _squared_distances(one: Tensor, other: Tensor, products: Tensor) -> Tensor:
+    lengths = one.square().sum(dim=2)[:, :, None] + other.square().sum(dim=2)[:, None, :]
+    return (lengths - 2 * products).clamp_min(0)
+
+
+def _gaussian(distances: list[Tensor], bandwidth: Tensor) -> list[Tensor]:
+    # Equal single channels leave no distance to take the bandwidth from; any bandwidth then gives the same.
+    variance = bandwidth.clamp_min(torch.finfo(bandwidth.dtype).eps)
+    return [torch.exp(-distance / (2 * variance)) for distance in distances]
+
+
+def _same_image(arguments: dict) -> None:
+    check_match("first", arguments["first"], "second", arguments["second"], same=("batch",))
+
+
+@checked(_same_image, first=check_map, second=check_map)
+def flow_matrix(
+    first: Float[Tensor, "batch first_channels first_height first_width"],
+    second: Float[Tensor, "batch second_channels second_height second_width"],
+) -> Float[Tensor, "batch first_channels second_channels"]:
+    """How two layers go together: G[i, j] = mean over positions of first_i * second_j.
+
+    Where the maps differ in size, both are max-pooled to the smaller height and width.
+    Yim et al., CVPR 2017 (the "flow of solution procedure" matrix).
+    """
+    size = tuple(min(first.shape[axis], second.shape[axis]) for axis in (2, 3))
+    first, second = (
+        (maps if maps.shape[2:] == size else F.adaptive_max_pool2d(maps, size)).flatten(2)
+        for maps in (first, second)
+    )
+    return first @ second.transpose(1, 2) / first.shape[2]
+
+
+def _two_maps(name: str, value: Any) -> tuple[Tensor, Tensor]:
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise ValueError(f"{name} must be two feature maps (first layer, second layer), got {value!r:.80}")
+    return tuple(check_map(f"{name}[{position}]", maps) for position, maps in enumerate(value))
+
+
+def _same_channels(arguments: dict) -> None:
+    for position in (0, 1):
+        check_match(
+            f"student_features[{position}]",
+            arguments["student_features"][position],
+            f"teacher_features[{position}]",
+            arguments["teacher_features"][position],
+            same=("batch", "channels"),
+            remedy="bring the student's maps to the teacher's channels with kdlib.features.Regressor",
+        )
+
+
+@checked(_same_channels, student_features=_two_maps, teacher_features=_two_maps)
+def flow_loss(student_features: TwoMaps, teacher_features: TwoMaps) -> Float[Tensor, ""]:
+    """Mean squared error between `flow_matrix`(first, second) of student and teacher.
+
+    Each argument holds the maps of two layers, (first, second).  The student's channels must be the
+    teacher's, layer by layer; the maps' sizes may differ.  Zero for equal features.  The mean over images and
+    matrix entries makes it comparable across batch, channel and map sizes; it scales with the fourth power of
+    the activations. Yim, Joo, Bae and Kim, A Gift from Knowledge Distillation, CVPR 2017 (no arXiv version).
+    Factors: the paper's squared Frobenius norm is first_channels * second_channels times this value; the
+    literature's code equals it where the two maps have one size, and pools by the average where they do not.
+    """
+    tensors = at_least_float32(*student_features, *(maps.detach() for maps in teacher_features))
+    with full_precision(tensors[0].device):
+        return F.mse_loss(flow_matrix(*tensors[:2]), flow_matrix(*tensors[2:]))

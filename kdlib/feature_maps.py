@@ -1,0 +1,227 @@
+"""Losses that compare single images: feature maps (hints) and where they are large (attention).
+
+Conventions of all feature losses are in `kdlib.features`.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from kdlib._checks import checked, labels_fit, positive_integer, positive_number
+from kdlib._checks import logits as check_logits
+from kdlib._feature_checks import check_features, check_map, check_match, feature_pair, unit_rows
+
+_USE_REGRESSOR = "bring the student's features to the teacher's shape with kdlib.features.Regressor"
+_USE_POOLING = "pool the larger map, for example with torch.nn.functional.adaptive_avg_pool2d"
+
+
+class Regressor(nn.Module):
+    """Carries student features to the teacher's shape; trained with the student and thrown away afterwards.
+
+    A 1x1 convolution from `student_channels` to `teacher_channels`; with `size` = (height, width) the map is
+    first averaged (or repeated) to that size.  Vectors (batch, channels) count as 1x1 maps.  `batch_norm`
+    adds batch normalisation and ReLU, as the literature's code does for a teacher's map taken after a ReLU.
+
+    Romero et al. 2015 (FitNets, arXiv 1412.6550) use one k x k convolution whose kernel bridges the sizes;
+    the 1x1 kernel with pooling has fewer parameters and bridges any two sizes.
+    """
+
+    def __init__(
+        self,
+        student_channels: int,
+        teacher_channels: int,
+        *,
+        size: tuple[int, int] | None = None,
+        batch_norm: bool = False,
+    ):
+        super().__init__()
+        positive_integer("student_channels", student_channels)
+        positive_integer("teacher_channels", teacher_channels)
+        self.student_channels = student_channels
+        self.size = size
+        self.project = nn.Conv2d(student_channels, teacher_channels, kernel_size=1, bias=not batch_norm)
+        self.activate = nn.Sequential(nn.BatchNorm2d(teacher_channels), nn.ReLU()) if batch_norm else None
+
+    @classmethod
+    def between(cls, student_features: Tensor, teacher_features: Tensor, *, batch_norm: bool = False):
+        """The regressor that carries features of the first shape to features of the second."""
+        check_features("student_features", student_features)
+        check_features("teacher_features", teacher_features)
+        if student_features.dim() != teacher_features.dim() or student_features.dim() not in (2, 4):
+            raise ValueError(
+                "student_features and teacher_features must both be (batch, channels) or both "
+                f"(batch, channels, height, width), got shapes {tuple(student_features.shape)} and "
+                f"{tuple(teacher_features.shape)}; see kdlib.features.to_map"
+            )
+        size = tuple(teacher_features.shape[2:])
+        resize = size if size != tuple(student_features.shape[2:]) else None
+        return cls(student_features.shape[1], teacher_features.shape[1], size=resize, batch_norm=batch_norm)
+
+    def forward(self, student_features: Tensor) -> Tensor:
+        if student_features.dim() not in (2, 4) or student_features.shape[1] != self.student_channels:
+            raise ValueError(
+                f"student_features must have {self.student_channels} channels, as (batch, channels) or "
+                f"(batch, channels, height, width), got shape {tuple(student_features.shape)}"
+            )
+        maps = student_features.to(self.project.weight.dtype)
+        maps = maps if maps.dim() == 4 else maps[:, :, None, None]
+        if self.size is not None:
+            maps = F.adaptive_avg_pool2d(maps, self.size)
+        maps = self.project(maps)
+        maps = maps if self.activate is None else self.activate(maps)
+        return maps if student_features.dim() == 4 else maps.flatten(1)
+
+
+@feature_pair(same=None, remedy=_USE_REGRESSOR)
+def hint_loss(
+    student_features: Float[Tensor, "batch *shape"], teacher_features: Float[Tensor, "batch *shape"]
+) -> Float[Tensor, ""]:
+    """Mean squared error between features: mean over images, channels and positions of (s - t)^2.
+
+    Romero et al. 2015, FitNets, arXiv 1412.6550.  Student features of another shape go through a `Regressor`.
+    Zero for equal features.  The mean makes it comparable across batch, channel and map sizes; it scales with
+    the square of the teacher's activations, which differ between layers.
+    Factors: the paper's half squared norm of one image is channels * height * width / 2 times this value; the
+    literature's code (weight 100) equals it.
+    """
+    return F.mse_loss(student_features, teacher_features)
+
+
+@checked(features=check_map, power=positive_number)
+def attention_map(
+    features: Float[Tensor, "batch channels height width"], *, power: float | int = 2
+) -> Float[Tensor, "batch height width"]:
+    """Where a layer is active: sum over channels of |feature|^power, of shape (batch, height, width).
+
+    Zagoruyko and Komodakis 2017, arXiv 1612.03928, F_sum^p.  Not normalised; the loss below divides each map
+    by its L2 norm, after which a sum and a mean over channels are the same.
+    """
+    return _attention_map(features, power)
+
+
+def _attention_map(maps: Tensor, power: float | int) -> Tensor:
+    return maps.abs().pow(power).sum(dim=1)
+
+
+def _map_distance(student_map: Tensor, teacher_map: Tensor, squared: bool) -> Tensor:
+    """Mean over images of the L2 distance between unit-norm maps."""
+    difference = unit_rows(student_map.flatten(1)) - unit_rows(teacher_map.flatten(1))
+    if squared:
+        return difference.square().sum(dim=1).mean()
+    return torch.linalg.vector_norm(difference, dim=1).mean()
+
+
+@checked(power=positive_number)
+@feature_pair(maps=True, same=("height", "width"), remedy=_USE_POOLING)
+def attention_transfer_loss(
+    student_features: Float[Tensor, "batch student_channels height width"],
+    teacher_features: Float[Tensor, "batch teacher_channels height width"],
+    *,
+    power: float | int = 2,
+    squared: bool = False,
+) -> Float[Tensor, ""]:
+    """Distance between normalised attention maps: mean over images of ||Q_s/||Q_s|| - Q_t/||Q_t|| ||.
+
+    Q = `attention_map`(features, power) as a vector over positions; all norms are L2.  Channels may differ,
+    the maps' sizes may not.  Zero for equal features and for any positive multiple of them; at most sqrt(2),
+    for any batch, channel and map size.  An image whose map is zero everywhere counts as the zero vector.
+    Zagoruyko and Komodakis 2017, arXiv 1612.03928, equation 2, of one layer and without its beta / 2.
+    Factors: equation 2 has the norm itself; the authors' code and most others average its square over images
+    and positions, which is `squared=True` divided by height * width.  The two have no constant ratio: on 8x8
+    maps the coded value is of the order of a hundred times smaller, hence its weight of 1000.
+    """
+    student_map, teacher_map = (_attention_map(f, power) for f in (student_features, teacher_features))
+    return _map_distance(student_map, teacher_map, squared)
+
+
+def _one_forward_pass(arguments: dict) -> None:
+    """Relation: logits and features carry a graph, and there is a class for each row of logits."""
+    logits, classes = arguments["logits"], arguments["classes"]
+    if not logits.requires_grad or not arguments["features"].requires_grad:
+        raise ValueError("logits and features must be computed with gradients enabled, in one forward pass")
+    labels_fit(classes, tuple(logits.shape), "classes")
+
+
+@checked(_one_forward_pass, logits=check_logits, features=check_features)
+def class_gradients(
+    logits: Float[Tensor, "batch classes"],
+    features: Float[Tensor, "batch *shape"],
+    classes: Int64[Tensor, " batch"],
+    *,
+    create_graph: bool = False,
+) -> Float[Tensor, "batch *shape"]:
+    """Gradient of each image's logit of its class with respect to the features: what Grad-CAM averages.
+
+    The shape is that of `features`, from which the logits must have been computed with gradients enabled.
+    The student's needs `create_graph=True`, for a loss on it to reach the weights; the teacher's does not.
+    """
+    chosen = logits.gather(1, classes[:, None]).sum()
+    return torch.autograd.grad(chosen, features, create_graph=create_graph, retain_graph=True)[0]
+
+
+def _gradcam_map(maps: Tensor, gradients: Tensor) -> Tensor:
+    weights = gradients.mean(dim=(2, 3), keepdim=True)
+    return F.relu((weights * maps).sum(dim=1))
+
+
+def _gradients_match(arguments: dict) -> None:
+    check_match("features", arguments["features"], "gradients", arguments["gradients"], same=None)
+
+
+@checked(_gradients_match, features=check_map, gradients=check_map)
+def gradcam_map(
+    features: Float[Tensor, "batch channels height width"],
+    gradients: Float[Tensor, "batch channels height width"],
+) -> Float[Tensor, "batch height width"]:
+    """Where a class is seen: relu(sum over channels of a_c * feature_c), a_c the mean of gradient_c.
+
+    Selvaraju et al. 2017, arXiv 1610.02391, equations 1 and 2.  The weights multiply the *activations*;
+    multiplying the gradients instead, as one public implementation does, says nothing about the image.
+    """
+    return _gradcam_map(features, gradients)
+
+
+@feature_pair(
+    maps=True,
+    same=("height", "width"),
+    like={"student_gradients": "student_features", "teacher_gradients": "teacher_features"},
+    remedy=_USE_POOLING,
+)
+def gradcam_transfer_loss(
+    student_features: Float[Tensor, "batch student_channels height width"],
+    teacher_features: Float[Tensor, "batch teacher_channels height width"],
+    student_gradients: Float[Tensor, "batch student_channels height width"],
+    teacher_gradients: Float[Tensor, "batch teacher_channels height width"],
+    *,
+    squared: bool = False,
+) -> Float[Tensor, ""]:
+    """Distance between normalised Grad-CAM maps: mean over images of ||M_s/||M_s|| - M_t/||M_t|| ||.
+
+    M = `gradcam_map`(features, gradients), the gradients from `class_gradients`.  Selvaraju et al. 2017,
+    arXiv 1610.02391, define the map and transfer nothing; the distance is that of `attention_transfer_loss`,
+    with the same `squared`, range, and conventions.  A map is zero where the rectifier removes all of it.
+    """
+    student_map = _gradcam_map(student_features, student_gradients)
+    teacher_map = _gradcam_map(teacher_features, teacher_gradients)
+    return _map_distance(student_map, teacher_map, squared)
+
+
+def to_map(
+    features: Tensor, *, channels_last: bool = False, extra_tokens: int = 1
+) -> Float[Tensor, "batch channels height width"]:
+    """Transformer features as maps (batch, channels, height, width).
+
+    Tokens (batch, extra_tokens + side^2, channels) lose the first `extra_tokens` (the class token) and become
+    a square; with `channels_last`, maps (batch, height, width, channels), such as Swin's, are turned.
+    """
+    if channels_last and features.dim() == 4:
+        return features.permute(0, 3, 1, 2)
+    side = round(max(features.shape[1] - extra_tokens, 0) ** 0.5) if features.dim() == 3 else 0
+    if side == 0 or side * side != features.shape[1] - extra_tokens:
+        raise ValueError(
+            "features must be tokens (batch, extra_tokens + side^2, channels), or with channels_last maps "
+            f"(batch, height, width, channels), got shape {tuple(features.shape)}, "
+            f"extra_tokens={extra_tokens} and channels_last={channels_last}"
+        )
+    return features[:, extra_tokens:].transpose(1, 2).unflatten(2, (side, side))

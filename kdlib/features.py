@@ -1,0 +1,68 @@
+"""Losses on features, which layers to take them from, and how to get them out of a network.
+
+The losses are pure functions of a batch, or modules where they train something.  All of them
+- take the student's features first, and return a scalar;
+- send gradients to the student only: the teacher's features are detached;
+- compute in float32 where the features are bfloat16 or float16, and in float64 where they are float64, also
+  inside autocast;
+- are finite, with finite gradients, for zero rows, equal features and a batch of one;
+- raise ValueError with both shapes where shapes do not fit, and say what to use instead.
+
+Features are maps (batch, channels, height, width) or vectors (batch, channels).  Reductions are means
+wherever a paper's sum would tie the weight to the size of a batch, a layer or a map; each docstring says what
+is zero, what is comparable, and the factors to the paper and to the code the literature compares with
+(RepDistiller, its weights next to a cross-entropy of weight 1).
+
+A loss is of one pair of layers; losses of several layers are added.
+"""
+
+from kdlib.feature_capture import CapturedModel, capture
+from kdlib.feature_channels import flow_loss, flow_matrix, mmd_loss
+from kdlib.feature_information import (
+    ContrastiveLoss,
+    VariationalInformationLoss,
+    contrastive_loss,
+    variational_information_loss,
+)
+from kdlib.feature_layers import suggest_layers
+from kdlib.feature_maps import (
+    Regressor,
+    attention_map,
+    attention_transfer_loss,
+    class_gradients,
+    gradcam_map,
+    gradcam_transfer_loss,
+    hint_loss,
+    to_map,
+)
+from kdlib.feature_relations import (
+    correlation_congruence_loss,
+    probabilistic_transfer_loss,
+    relational_loss,
+    similarity_loss,
+)
+
+__all__ = [
+    "CapturedModel",
+    "ContrastiveLoss",
+    "Regressor",
+    "VariationalInformationLoss",
+    "attention_map",
+    "attention_transfer_loss",
+    "capture",
+    "class_gradients",
+    "contrastive_loss",
+    "correlation_congruence_loss",
+    "flow_loss",
+    "flow_matrix",
+    "gradcam_map",
+    "gradcam_transfer_loss",
+    "hint_loss",
+    "mmd_loss",
+    "probabilistic_transfer_loss",
+    "relational_loss",
+    "similarity_loss",
+    "suggest_layers",
+    "to_map",
+    "variational_information_loss",
+]
