@@ -1,0 +1,293 @@
+"""Feature losses on the inputs that break others: zeros, one image, low precision, shapes that do not fit."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from kdlib import features
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def maps(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _flow(student, teacher):
+    return features.flow_loss((student, student), (teacher, teacher))
+
+
+def _gradcam(student, teacher):
+    return features.gradcam_transfer_loss(student, teacher, student, teacher)
+
+
+def _contrastive(student, teacher):
+    return features.contrastive_loss(student.flatten(1), teacher.flatten(1))
+
+
+def _variational(student, teacher):
+    return features.variational_information_loss(student, teacher, torch.ones(student.shape[1]))
+
+
+def _module(kind):
+    def loss(student, teacher):
+        torch.manual_seed(0)
+        return kind(student.shape[1], teacher.shape[1])(student, teacher)
+
+    return loss
+
+
+LOSSES = {
+    "hint": features.hint_loss,
+    "attention": features.attention_transfer_loss,
+    "gradcam": _gradcam,
+    "mmd polynomial": features.mmd_loss,
+    "mmd linear": lambda s, t: features.mmd_loss(s, t, kernel="linear"),
+    "mmd gaussian": lambda s, t: features.mmd_loss(s, t, kernel="gaussian"),
+    "similarity": features.similarity_loss,
+    "relational": features.relational_loss,
+    "probabilistic": features.probabilistic_transfer_loss,
+    "congruence": features.correlation_congruence_loss,
+    "variational": _variational,
+    "variational module": _module(features.VariationalInformationLoss),
+    "contrastive": _contrastive,
+    "contrastive module": _module(features.ContrastiveLoss),
+    "flow": _flow,
+}
+
+
+def _one_zero_image():
+    student = maps(3, 2, 2, 2)
+    student[1] = 0
+    return student, maps(3, 2, 2, 2, seed=1)
+
+
+EDGES = {
+    "zero image": _one_zero_image,
+    "zero student": lambda: (torch.zeros(3, 2, 2, 2), maps(3, 2, 2, 2)),
+    "zero teacher": lambda: (maps(3, 2, 2, 2), torch.zeros(3, 2, 2, 2)),
+    "all zero": lambda: (torch.zeros(3, 2, 2, 2), torch.zeros(3, 2, 2, 2)),
+    "one image": lambda: (maps(1, 2, 2, 2), maps(1, 2, 2, 2, seed=1)),
+    "two images": lambda: (maps(2, 2, 2, 2), maps(2, 2, 2, 2, seed=1)),
+    "equal to the teacher": lambda: (maps(3, 2, 2, 2), maps(3, 2, 2, 2)),
+    "equal images": lambda: (maps(1, 2, 2, 2).repeat(3, 1, 1, 1), maps(3, 2, 2, 2)),
+    "opposite images": lambda: (
+        maps(1, 2, 2, 2) * torch.tensor([1.0, -1.0]).view(2, 1, 1, 1),
+        maps(2, 2, 2, 2),
+    ),
+    "one position": lambda: (maps(3, 2, 1, 1), maps(3, 2, 1, 1, seed=1)),
+    "one channel": lambda: (maps(3, 1, 2, 2), maps(3, 1, 2, 2, seed=1)),
+    "tiny": lambda: (maps(3, 2, 2, 2) * 1e-12, maps(3, 2, 2, 2, seed=1) * 1e-12),
+    "large": lambda: (maps(3, 2, 2, 2) * 1e6, maps(3, 2, 2, 2, seed=1) * 1e6),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("edge", EDGES)
+@pytest.mark.parametrize("name", LOSSES)
+def test_value_and_gradient_are_finite(name, edge, dtype):
+    student, teacher = (tensor.to(dtype) for tensor in EDGES[edge]())
+    value = LOSSES[name](student.requires_grad_(), teacher)
+    value.backward()
+    assert value.shape == () and torch.isfinite(value)
+    assert torch.isfinite(student.grad).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_teacher_gets_no_gradient(name):
+    student, teacher = maps(4, 2, 2, 2).requires_grad_(), maps(4, 2, 2, 2, seed=1).requires_grad_()
+    LOSSES[name](student, teacher).backward()
+    assert teacher.grad is None
+    assert student.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_low_precision_is_computed_in_float32_also_under_autocast(name):
+    student, teacher = (tensor.bfloat16() for tensor in (maps(4, 2, 2, 2), maps(4, 2, 2, 2, seed=1)))
+    exact = LOSSES[name](student.float(), teacher.float())
+    assert LOSSES[name](student, teacher).item() == pytest.approx(exact.item(), rel=1e-6)
+    if name != "variational module":  # its convolutions are the user's to run in bfloat16
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert LOSSES[name](student.float(), teacher.float()).item() == pytest.approx(
+                exact.item(), rel=1e-6
+            )
+
+
+SCALE_FREE = [
+    "attention",
+    "mmd polynomial",
+    "similarity",
+    "relational",
+    "probabilistic",
+    "congruence",
+    "contrastive",
+]
+
+
+@pytest.mark.parametrize("scale", [1e-10, 1e8])
+@pytest.mark.parametrize("name", SCALE_FREE)
+def test_scale_free_losses_ignore_the_scale(name, scale):
+    student, teacher = maps(5, 3, 2, 2), maps(5, 3, 2, 2, seed=1)
+    value = LOSSES[name](student, teacher).item()
+    assert LOSSES[name](student * scale, teacher).item() == pytest.approx(value, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["similarity", "relational", "probabilistic", "congruence"])
+def test_relations_accept_any_two_shapes_and_are_zero_for_one_image(name):
+    assert torch.isfinite(LOSSES[name](maps(4, 7), maps(4, 3, 5, 5)))
+    assert abs(LOSSES[name](maps(1, 7), maps(1, 9)).item()) < 1e-12
+
+
+MISMATCHES = [
+    ("hint", (4, 2, 8, 8), (4, 3, 8, 8), "Regressor"),
+    ("hint", (4, 2, 8, 8), (4, 2, 4, 4), "Regressor"),
+    ("attention", (4, 2, 8, 8), (4, 2, 4, 4), "adaptive_avg_pool2d"),
+    ("gradcam", (4, 2, 8, 8), (4, 2, 4, 4), "adaptive_avg_pool2d"),
+    ("mmd gaussian", (4, 2, 8, 8), (4, 2, 8, 4), "adaptive_avg_pool2d"),
+    ("flow", (4, 2, 8, 8), (4, 3, 8, 8), "Regressor"),
+    ("variational", (4, 2, 8, 8), (4, 3, 8, 8), "VariationalInformationLoss"),
+    ("variational module", (4, 2, 8, 8), (4, 3, 4, 4), "adaptive_avg_pool2d"),
+    ("contrastive", (4, 2, 1, 1), (4, 3, 1, 1), "ContrastiveLoss"),
+    *((name, (4, 2, 2, 2), (3, 2, 2, 2), "batch|shape") for name in LOSSES if name != "variational module"),
+]
+
+
+@pytest.mark.parametrize(("name", "student", "teacher", "advice"), MISMATCHES)
+def test_mismatch_shows_both_shapes_and_what_to_use(name, student, teacher, advice):
+    with pytest.raises(ValueError, match=advice) as error:
+        LOSSES[name](torch.zeros(student), torch.zeros(teacher))
+    for shape in (student, teacher):
+        shown = shape if name != "contrastive" else (shape[0], shape[1] * shape[2] * shape[3])
+        assert str(shown) in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["attention", "gradcam", "mmd linear", "flow"])
+def test_maps_must_be_maps(name):
+    with pytest.raises(ValueError, match=r"\(batch, channels, height, width\), got \(4, 10\).*to_map"):
+        LOSSES[name](torch.zeros(4, 10), torch.zeros(4, 10))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_wrong_kinds_of_features_are_named(name):
+    with pytest.raises(ValueError, match="floating-point"):
+        LOSSES[name](torch.zeros(4, 2, 2, 2, dtype=torch.int64), torch.zeros(4, 2, 2, 2))
+
+
+def test_empty_and_missing_features():
+    with pytest.raises(ValueError, match=r"no axis of length 0, got \(0, 5\)"):
+        features.similarity_loss(torch.zeros(0, 5), torch.zeros(0, 5))
+    with pytest.raises(TypeError, match="teacher_features must be a torch.Tensor, got list"):
+        features.hint_loss(torch.zeros(1, 2), [[0.0, 0.0]])
+    with pytest.raises(TypeError, match="teacher_features"):
+        features.hint_loss(torch.zeros(1, 2))
+
+
+BAD_ARGUMENTS = [
+    (lambda s: features.mmd_loss(s, s, kernel="cubic"), "kernel .*'polynomial'.*'cubic'"),
+    (lambda s: features.attention_transfer_loss(s, s, power=0), "power must be above 0"),
+    (lambda s: features.relational_loss(s, s, angle_weight=-1), "angle_weight must be at least 0"),
+    (lambda s: features.correlation_congruence_loss(s, s, gamma=0), "gamma must be above 0"),
+    (lambda s: features.correlation_congruence_loss(s, s, order=0), "order must be at least 1"),
+    (lambda s: features.contrastive_loss(s[:, :, 0, 0], s[:, :, 0, 0], temperature=0), "temperature"),
+    (lambda s: features.contrastive_loss(s[:, :, 0, 0], s[:, :, 0, 0], dataset_size=0), "dataset_size"),
+    (
+        lambda s: features.contrastive_loss(s[:, :, 0, 0], s[:, :, 0, 0], labels=torch.zeros(9).long()),
+        r"labels must be a tensor of shape \(4,\).*got \(9,\)",
+    ),
+    (lambda s: features.variational_information_loss(s, s, torch.ones(7)), r"variance.*\(2,\).*\(7,\)"),
+    (lambda s: features.variational_information_loss(s, s, torch.zeros(2)), "variance must be above 0"),
+    (lambda s: features.gradcam_transfer_loss(s, s, s[:, :1], s), "student_gradients and student_features"),
+    (lambda s: features.gradcam_map(s, s[:, :1]), r"\(4, 2, 2, 2\) and \(4, 1, 2, 2\)"),
+    (lambda s: features.class_gradients(s[:, :, 0, 0], s, torch.zeros(4).long()), "gradients enabled"),
+    (lambda s: features.flow_loss((s,), (s, s)), "student_features must be two feature maps"),
+    (lambda s: features.attention_map(s[0]), r"features must have shape \(batch, .*got \(2, 2, 2\)"),
+    (lambda s: features.Regressor(0, 3), "student_channels must be at least 1"),
+    (lambda s: features.Regressor(5, 3)(s), r"must have 5 channels.*\(4, 2, 2, 2\)"),
+    (lambda s: features.Regressor.between(s, s.flatten(1)), r"\(4, 2, 2, 2\) and \(4, 8\)"),
+    (lambda s: features.ContrastiveLoss(3, 2)(s, s), "student_features must have 3 channels"),
+    (lambda s: features.VariationalInformationLoss(3, 2)(s, s), "must have 3 and 2 channels"),
+    (lambda s: features.VariationalInformationLoss(2, 2, initial_variance=1e-9), "initial_variance"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), BAD_ARGUMENTS)
+def test_bad_arguments_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(maps(4, 2, 2, 2))
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize(
+    ("student", "teacher"), [((4, 3, 8, 8), (4, 5, 4, 4)), ((4, 3, 4, 4), (4, 5, 7, 7)), ((4, 3), (4, 9))]
+)
+def test_regressor_between_brings_the_student_to_the_teachers_shape(student, teacher, batch_norm):
+    student, teacher = maps(*student), maps(*teacher, seed=1)
+    regressor = features.Regressor.between(student, teacher, batch_norm=batch_norm)
+    assert regressor(student).shape == teacher.shape
+    loss = features.hint_loss(regressor(student), teacher)
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in regressor.parameters())
+    assert regressor(student.bfloat16()).shape == teacher.shape
+
+
+def test_regressor_learns_a_linear_map():
+    torch.manual_seed(0)
+    student = maps(32, 3, 4, 4)
+    teacher = torch.einsum("tc,bchw->bthw", maps(5, 3, seed=1), student)
+    regressor = features.Regressor.between(student, teacher)
+    optimizer = torch.optim.Adam(regressor.parameters(), lr=0.1)
+    for _ in range(100):
+        optimizer.zero_grad()
+        loss = features.hint_loss(regressor(student), teacher)
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.01 * teacher.square().mean().item()
+
+
+def test_contrastive_module_pairs_student_and_teacher():
+    torch.manual_seed(0)
+    student, teacher = maps(16, 6), maps(16, 9, 2, 2, seed=1)
+    loss = features.ContrastiveLoss(6, 9, dimension=8)
+    before = loss(student, teacher).item()
+    optimizer = torch.optim.Adam(loss.parameters(), lr=0.05)
+    for _ in range(100):
+        optimizer.zero_grad()
+        loss(student, teacher).backward()
+        optimizer.step()
+    after = loss(student, teacher).item()
+    assert after < 0.3 * before
+    assert loss(student.roll(1, 0), teacher).item() > 2 * after
+
+
+def test_values_do_not_depend_on_how_much_there_is():
+    """Features of independent noise: four times the images, channels or positions, nearly the same value."""
+    comparable = {
+        "hint": "bcm",
+        "attention": "bm",
+        "mmd polynomial": "b",
+        "relational": "b",
+        "probabilistic": "b",
+        "congruence": "b",
+        "variational": "bcm",
+        "flow": "b",
+    }
+    larger = {"b": (64, 8, 8, 8), "c": (16, 32, 8, 8), "m": (16, 8, 16, 16)}
+    for name, axes in comparable.items():
+        base = LOSSES[name](maps(16, 8, 8, 8), maps(16, 8, 8, 8, seed=1)).item()
+        for axis in axes:
+            value = LOSSES[name](maps(*larger[axis]), maps(*larger[axis], seed=1)).item()
+            assert value == pytest.approx(base, rel=0.3), (name, axis)
+
+
+def test_importing_the_losses_does_not_import_torchvision():
+    code = "import sys, kdlib.features; print('torchvision' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
