@@ -14,7 +14,7 @@ import notebook_rules as rules
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 LESSONS = sorted(NOTEBOOKS.glob("*.ipynb"))
 SOLUTIONS = sorted(NOTEBOOKS.glob("solutions/*.ipynb"))
-EXEMPT = {"00_start_here.ipynb": [rules.has_exercises]}  # shows how exercises work; has none of its own
+EXEMPT = {"00_start_here.ipynb": [rules.has_exercises]}  # one small exercise shows how they work
 
 
 def applying(path):
