@@ -32,8 +32,8 @@ def capture(model: nn.Module, layers: Sequence[str]) -> "CapturedModel":
     layers: names of modules (`model.named_modules()`), or of operations as torchvision's
     `get_graph_node_names` lists them.  Parameters are shared: training the result trains the model.  A module
     that runs several times gives its last output; the features are what the layer returned, even where the
-    next one works in place. Of networks with auxiliary heads (Inception, GoogLeNet) the logits are the main
-    head's. Raises ValueError for an unknown layer, with the nearest names.
+    next one works in place.  Of networks with auxiliary heads (Inception, GoogLeNet) the logits are the main
+    head's.  Raises ValueError for an unknown layer, with the nearest names.
     """
     return CapturedModel(model, layers)
 
@@ -46,7 +46,7 @@ class CapturedModel(nn.Module):
         self.layers = tuple(layers)
         self.model = model
         self.training = model.training
-        modules = {name for name, _ in model.named_modules() if name}
+        modules = _module_names(model)
         operations = [layer for layer in self.layers if layer not in modules]
         self._graphs = _trace(model, self.layers) if operations else {}
         self.register_state_dict_post_hook(_drop_prefix)
@@ -100,9 +100,14 @@ def _own_copy(layer: str, output: Any) -> Tensor:
     return output.clone()
 
 
+def _module_names(model: nn.Module) -> list[str]:
+    """Names of all modules inside, with both names of a module that stands in two places."""
+    return [name for name, _ in model.named_modules(remove_duplicate=False) if name]
+
+
 def _trace(model: nn.Module, layers: Sequence[str]) -> dict[bool, tuple[fx.Graph, dict[str, list[str]]]]:
     """For training and for eval mode: the traced graph, and the layers to read at each of its nodes."""
-    modules = [name for name, _ in model.named_modules() if name]
+    modules = _module_names(model)
     modes = {module: module.training for module in model.modules()}
     graphs = {}
     try:

@@ -155,6 +155,14 @@ def test_a_copy_is_independent_and_moves_with_its_type():
     assert captured_model(IMAGES)[1]["blocks.1"].dtype == torch.float32
 
 
+def test_a_module_in_two_places_has_two_names_and_gives_its_last_output():
+    twice = nn.Linear(3, 3)
+    model = nn.Sequential(twice, nn.Tanh(), twice)
+    rows = torch.randn(2, 3)
+    logits, captured = features.capture(model, ["0", "2"])(rows)
+    assert torch.equal(captured["0"], logits) and torch.equal(captured["2"], logits)
+
+
 def test_hooks_do_not_stay_behind():
     model = small()
     captured_model = features.capture(model, ["stem"])

@@ -224,34 +224,6 @@ def test_bad_arguments_are_named(call, message):
         call(maps(4, 2, 2, 2))
 
 
-@pytest.mark.parametrize("batch_norm", [False, True])
-@pytest.mark.parametrize(
-    ("student", "teacher"), [((4, 3, 8, 8), (4, 5, 4, 4)), ((4, 3, 4, 4), (4, 5, 7, 7)), ((4, 3), (4, 9))]
-)
-def test_regressor_between_brings_the_student_to_the_teachers_shape(student, teacher, batch_norm):
-    student, teacher = maps(*student), maps(*teacher, seed=1)
-    regressor = features.Regressor.between(student, teacher, batch_norm=batch_norm)
-    assert regressor(student).shape == teacher.shape
-    loss = features.hint_loss(regressor(student), teacher)
-    loss.backward()
-    assert all(parameter.grad is not None for parameter in regressor.parameters())
-    assert regressor(student.bfloat16()).shape == teacher.shape
-
-
-def test_regressor_learns_a_linear_map():
-    torch.manual_seed(0)
-    student = maps(32, 3, 4, 4)
-    teacher = torch.einsum("tc,bchw->bthw", maps(5, 3, seed=1), student)
-    regressor = features.Regressor.between(student, teacher)
-    optimizer = torch.optim.Adam(regressor.parameters(), lr=0.1)
-    for _ in range(100):
-        optimizer.zero_grad()
-        loss = features.hint_loss(regressor(student), teacher)
-        loss.backward()
-        optimizer.step()
-    assert loss.item() < 0.01 * teacher.square().mean().item()
-
-
 def test_contrastive_module_pairs_student_and_teacher():
     torch.manual_seed(0)
     student, teacher = maps(16, 6), maps(16, 9, 2, 2, seed=1)
