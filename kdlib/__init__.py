@@ -9,7 +9,9 @@ __version__ = "0.1.0"
 
 _SUBMODULES = (
     "augment",
+    "cells",
     "data",
+    "features",
     "inference",
     "losses",
     "metrics",
