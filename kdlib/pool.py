@@ -20,7 +20,7 @@ from typing import Any
 
 import cloudpickle
 import torch
-from loky import cpu_count, get_reusable_executor
+from loky import cpu_count, get_reusable_executor, process_executor
 
 Cell = dict[str, Any]
 Group = Sequence[Cell]
@@ -111,6 +111,8 @@ def _executor(workers: int):
 
 def _start_worker() -> None:
     torch.set_num_threads(1)
+    # loky takes images and logits that a worker keeps for a leak, restarts it and warns; it has no setting for this.
+    process_executor._MAX_MEMORY_LEAK_SIZE = 2**32
     # Stopping is the parent's business; a worker would only print a traceback.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
