@@ -94,7 +94,6 @@ class Curve:
             data, metadata = figures.picture(self.figure(), self.summary())
             display(data, metadata=metadata, raw=True, display_id=self._place, update=True)
             figures.show_caption(self.summary())
-            self.image.close()
 
     def summary(self) -> str:
         """The curves in words."""

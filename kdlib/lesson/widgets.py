@@ -156,7 +156,9 @@ class Explorer(ipywidgets.VBox):
         self.image = ipywidgets.Image(
             value=self._figure.png(self.values), format="png", width=str(width), height=str(height)
         )
-        self.image.layout = ipywidgets.Layout(max_width="100%", height="auto", align_self="flex-start")
+        self.image.layout = ipywidgets.Layout(
+            max_width="100%", height="auto", margin="2px 0", align_self="flex-start"
+        )
         self._trouble = ipywidgets.HTML()
         for name, control in self.controls.items():
             control.description = control.description or name.replace("_", " ")
