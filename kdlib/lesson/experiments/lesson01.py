@@ -39,10 +39,11 @@ def one_student(method: str, seed: int, images: int, epochs: int) -> dict[str, f
     transfer_set = dataset.train.take(images, seed=seed)
     student = models.build("tiny-cnn", seed=seed)
     fit(student, teacher, transfer_set, epochs=epochs, seed=seed, **SETTINGS[method])
+    logits = inference.predict_logits(student, dataset.test)
     return {
-        "accuracy": metrics.accuracy(student, dataset.test),
-        "calibration_error": metrics.calibration_error(student, dataset.test),
-        "agreement": metrics.agreement(student, teacher, dataset.test),
+        "accuracy": metrics.accuracy(logits, dataset.test),
+        "calibration_error": metrics.calibration_error(logits, dataset.test),
+        "agreement": metrics.agreement(logits, teachers.cached_logits(teacher, dataset.test), dataset.test),
     }
 
 
@@ -50,9 +51,18 @@ def fit(student, teacher, transfer_set, *, augment: bool = False, **settings) ->
     """Train from the teacher where `settings` name a temperature, else from the labels."""
     settings |= {"progress": False, "augment": random_crop_flip(padding=2) if augment else None}
     if "temperature" in settings:
-        training.distill(student, teacher, transfer_set, **settings)
+        source = teacher if augment else known_logits(teacher, transfer_set)
+        training.distill(student, source, transfer_set, **settings)
     else:
         training.train(student, transfer_set, **settings)
+
+
+def known_logits(teacher, transfer_set: ImageSplit) -> Tensor:
+    """The teacher's logits on some of the training images: computed once for all of them, looked up by index."""
+    train = fashion()[0].train
+    row_of = {index: row for row, index in enumerate(train.indices.tolist())}
+    rows = [row_of[index] for index in transfer_set.indices.tolist()]
+    return teachers.cached_logits(teacher, train)[rows]
 
 
 # ------------------------------------------------------------------ tuning, and the tuned comparison
@@ -136,25 +146,25 @@ def without_one_class(method: str, seed: int, epochs: int) -> dict[str, float]:
     settings = SETTINGS[method] if method in SETTINGS else {"temperature": float(method.removeprefix("T = ")), "alpha": 1.0}
     student = models.build("tiny-cnn", seed=seed)
     fit(student, teacher, others.take(2000, seed=seed), epochs=epochs, seed=seed, **settings)
-    bias = _best_bias(student, dataset.validation, missing)
-    before = _calls(student, dataset.test, missing, 0.0)
-    after = _calls(student, dataset.test, missing, bias)
+    bias = best_bias(inference.predict_logits(student, dataset.validation), dataset.validation, missing)
+    logits = inference.predict_logits(student, dataset.test)[dataset.test.labels == missing]
+    before, after = _calls(logits), _calls(logits + bias * _one_hot(missing))
     shares = dict(zip(dataset.classes, after.tolist(), strict=True))
     return {"recall": before[missing].item(), "corrected": after[missing].item(), "bias": bias} | shares
 
 
-def _best_bias(student: torch.nn.Module, split: ImageSplit, target: int) -> float:
+def best_bias(logits: Tensor, split: ImageSplit, target: int) -> float:
     """What to add to the logit of `target`, in steps of a quarter, for the best accuracy on `split`."""
-    logits = inference.predict_logits(student, split)
-    raise_target = torch.nn.functional.one_hot(torch.tensor(target), logits.shape[1])
     biases = [step / 4 for step in range(121)]
-    return max(biases, key=lambda bias: metrics.accuracy(logits + bias * raise_target, split))
+    return max(biases, key=lambda bias: metrics.accuracy(logits + bias * _one_hot(target), split))
 
 
-def _calls(student: torch.nn.Module, split: ImageSplit, target: int, bias: float) -> Tensor:
-    """How the images of class `target` are called: a share for each class."""
-    logits = inference.predict_logits(student, split)[split.labels == target]
-    logits[:, target] += bias
+def _one_hot(target: int) -> Tensor:
+    return torch.nn.functional.one_hot(torch.tensor(target), 10)
+
+
+def _calls(logits: Tensor) -> Tensor:
+    """What the images are called: a share for each class."""
     return logits.argmax(dim=1).bincount(minlength=logits.shape[1]) / len(logits)
 
 
