@@ -5,18 +5,18 @@ The function carries no annotations, because its text is the stub that a learner
 
 import torch
 
+from kdlib.lesson.exercises import _inputs
 from kdlib.lesson.exercises._core import exercise
-from kdlib.lesson.exercises._inputs import logits
 
 
 def _share_correct_cases():
-    eight_of_ten = logits(0, 10, 4).argmax(dim=1)
+    eight_of_ten = _inputs.logits(0, 10, 4).argmax(dim=1)
     eight_of_ten[:2] = (eight_of_ten[:2] + 1) % 4
-    square = 2.0 * torch.eye(4) + logits(3, 4, 4, scale=0.1)
+    square = 2.0 * torch.eye(4) + _inputs.logits(3, 4, 4, scale=0.1)
     return [
-        (logits(0, 10, 4), eight_of_ten),
-        (logits(1, 6, 3), torch.tensor([2, 0, 1, 1, 0, 2])),
-        (logits(2, 5, 5), torch.tensor([4, 1, 0, 3, 2])),
+        (_inputs.logits(0, 10, 4), eight_of_ten),
+        (_inputs.logits(1, 6, 3), torch.tensor([2, 0, 1, 1, 0, 2])),
+        (_inputs.logits(2, 5, 5), torch.tensor([4, 1, 0, 3, 2])),
         (square, torch.tensor([0, 1, 3, 3])),
     ]
 
