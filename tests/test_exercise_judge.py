@@ -205,3 +205,15 @@ def test_not_a_number_and_infinity_count_as_the_same_overflow():
     )
     assert _observe.agree(nan, infinite, 1e-4)
     assert not _observe.agree(nan, _observe.Outcome({"result": torch.tensor([1.0, 2.0])}), 1e-4)
+
+
+def test_a_stub_imports_nothing_under_the_name_of_a_parameter():
+    """`logits` is a parameter of `soften` and a helper in its module: the stub must leave the notebook's own alone."""
+    for name in exercises.names():
+        for source in (exercises.get(name).stub_source(), exercises.get(name).solution_source()):
+            assert "_inputs import" not in source, name
+
+
+def test_a_missing_kernel_of_torch_is_a_mistake_and_not_unfinished_work():
+    verdict = exercises.check("share_correct", lambda logits, labels: (logits.argmax(dim=1) == labels).mean())
+    assert verdict.status == "not yet right"

@@ -70,8 +70,7 @@ def _definition(function: Callable) -> str:
 
 def _with_imports(text: str, *used_by: Callable) -> str:
     """The text after the imports that the functions rely on, so that the cell runs on its own."""
-    nodes = (node for function in used_by for node in ast.walk(ast.parse(_definition(function))))
-    used = {node.id for node in nodes if isinstance(node, ast.Name)}
+    used = set().union(*map(_global_names, used_by))
     module = ast.parse(inspect.getsource(inspect.getmodule(used_by[0])))
     needed = []
     for statement in module.body:
@@ -81,3 +80,12 @@ def _with_imports(text: str, *used_by: Callable) -> str:
                 statement.names = names
                 needed.append(ast.unparse(statement))
     return "\n".join([*needed, "", "", text] if needed and text.startswith("def ") else [*needed, text])
+
+
+def _global_names(function: Callable) -> set[str]:
+    """Names that the function reads but neither takes as parameters nor assigns."""
+    nodes = [*ast.walk(ast.parse(_definition(function)))]
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    assigned = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    parameters = {node.arg for node in nodes if isinstance(node, ast.arg)}
+    return {node.id for node in names} - assigned - parameters
