@@ -17,6 +17,11 @@ def test_a_page_without_a_kernel_shows_question_and_answers():
     assert repr(predict("Does it help?", "yes", "no")) == "Predict. Does it help?\n  ( ) yes\n  ( ) no"
 
 
+def test_a_long_question_is_shown_whole():
+    prediction = predict("Why? " * 40, "yes", "no")
+    assert prediction._repr_mimebundle_()["text/plain"] == repr(prediction)
+
+
 @pytest.mark.parametrize("options", [["only"], ["same", "same"]])
 def test_a_question_needs_different_answers(options):
     with pytest.raises(ValueError, match="at least two different"):

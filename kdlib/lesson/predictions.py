@@ -29,6 +29,10 @@ class Prediction(ipywidgets.VBox):
         """What was predicted, to be displayed beside what was measured."""
         return Comparison(self.choice, measured)
 
+    def _repr_mimebundle_(self, **options):
+        # ipywidgets cuts the words after 110 characters; a page without a kernel has nothing else to show.
+        return super()._repr_mimebundle_(**options) | {"text/plain": repr(self)}
+
     def __repr__(self) -> str:
         options = "\n".join(f"  ( ) {option}" for option in self._buttons.options)
         return f"Predict. {self.question}\n{options}"
