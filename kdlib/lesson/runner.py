@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import nbformat
@@ -124,16 +124,16 @@ def _environment(profile: str, scratch: Path, jobs: int) -> dict[str, str]:
     return environment
 
 
-@dataclass
 class _Batch:
     """What the notebooks of one run share, and the processes to end when it is interrupted."""
 
-    profile: str
-    scratch: Path
-    environment: dict[str, str]
-    processes: list[subprocess.Popen] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    stopped: bool = False
+    def __init__(self, profile: str, scratch: Path, environment: dict[str, str]):
+        self.profile = profile
+        self.scratch = scratch
+        self.environment = environment
+        self.processes: list[subprocess.Popen] = []
+        self.stopped = False
+        self._lock = threading.Lock()
 
     def execute(self, name: str, source: Path, target: Path) -> Result:
         """Run one notebook in a process of its own and put what it left in place."""
@@ -154,7 +154,7 @@ class _Batch:
         command = [sys.executable, "-m", "papermill", str(source), str(executed)]
         command += ["--kernel", "python3", "--cwd", str(source.parent), "--no-progress-bar"]
         command += ["--parameters_raw", "profile", self.profile]
-        with self.lock, complaints.open("w") as stderr:
+        with self._lock, complaints.open("w") as stderr:
             if self.stopped:
                 return None
             # A session of its own: the terminal's Ctrl-C must reach papermill once, from stop(), so that it
@@ -171,7 +171,7 @@ class _Batch:
 
     def stop(self) -> None:
         """End every notebook that is still running."""
-        with self.lock:
+        with self._lock:
             self.stopped = True
         running = [process for process in self.processes if process.poll() is None]
         for process in running:
