@@ -14,9 +14,17 @@ install_import_hook("kdlib", "beartype.beartype")
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
+    return _required((yield), item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    return _required((yield), collector)
+
+
+def _required(report, node):
     """With KDLIB_REQUIRE_BROWSER=1, as in CI, a browser test that would be skipped fails instead."""
-    report = yield
-    if report.skipped and "browser" in item.path.parts and os.environ.get("KDLIB_REQUIRE_BROWSER") == "1":
+    if report.skipped and "browser" in node.path.parts and os.environ.get("KDLIB_REQUIRE_BROWSER") == "1":
         report.outcome = "failed"
-        report.longrepr = f"KDLIB_REQUIRE_BROWSER=1 does not allow this test to be skipped: {report.longrepr}"
+        report.longrepr = f"KDLIB_REQUIRE_BROWSER=1 allows no skip: {report.longrepr}"
     return report
