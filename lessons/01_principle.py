@@ -103,8 +103,8 @@ def draw_soft_target(figure):
 gallery = {f"{name}, T = 4": {"image": name, "temperature": 4.0} for name in names if name[-1] in "12"}
 widgets.twin(
     draw_soft_target, gallery, columns=2, size=(5.4, 3.0),
-    caption="soft targets at temperature 4 (bars) and the label (diamond). Clear images still carry a trace of what "
-    "they resemble; torn ones share their probability between look-alikes; for disputed ones the label is doubtful.",
+    caption="soft targets at temperature 4 (bars) and the label (diamond). Clear images keep nearly all "
+    "of it on one class; torn ones share it between look-alikes; for disputed ones it is the label that looks doubtful.",
 )
 
 # %% [markdown]
@@ -203,7 +203,7 @@ gain_prediction = predict(
 gain_prediction
 
 # %% [markdown]
-# This is the function that trains and measures one student. `METHODS` says what each method passes to the
+# This is the function that trains and measures one student. `SETTINGS` says what each method passes to the
 # training: nothing for labels only, a temperature and alpha for distillation.
 
 # %%
