@@ -1,6 +1,7 @@
 """Every test runs with the shape annotations of kdlib checked by beartype, and with its share of the cores."""
 
 import os
+from importlib import import_module
 
 import pytest
 from jaxtyping import install_import_hook
@@ -12,19 +13,19 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 install_import_hook("kdlib", "beartype.beartype")
 
 
+# As in CI: the browser tests run. Where they would be skipped, they fail.
+BROWSER_REQUIRED = os.environ.get("KDLIB_REQUIRE_BROWSER") == "1"
+
+
+def pytest_configure():
+    if BROWSER_REQUIRED:
+        import_module("playwright.sync_api")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    return _required((yield), item)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report(collector):
-    return _required((yield), collector)
-
-
-def _required(report, node):
-    """With KDLIB_REQUIRE_BROWSER=1, as in CI, a browser test that would be skipped fails instead."""
-    if report.skipped and "browser" in node.path.parts and os.environ.get("KDLIB_REQUIRE_BROWSER") == "1":
+    report = yield
+    if BROWSER_REQUIRED and report.skipped and "browser" in item.path.parts:
         report.outcome = "failed"
         report.longrepr = f"KDLIB_REQUIRE_BROWSER=1 allows no skip: {report.longrepr}"
     return report
