@@ -1,6 +1,7 @@
 """Every test runs with the shape annotations of kdlib checked by beartype, and with its share of the cores."""
 
 import os
+import signal
 from importlib import import_module
 
 import pytest
@@ -9,6 +10,9 @@ from jaxtyping import install_import_hook
 # Before torch is imported: test processes that run side by side would otherwise fight for the cores.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A suite started in the background ignores SIGINT, and with it every process that a test means to interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 install_import_hook("kdlib", "beartype.beartype")
 
