@@ -150,18 +150,25 @@ def _one_by_one(function: Callable[..., Mapping], shared: Mapping[str, Any], gro
     return [{name: _plain("the result", name, value) for name, value in result.items()}]
 
 
+def processes(workers: int | None, client: Any) -> int:
+    """How many processes these arguments of `iterate_cells` give, at least 1; ValueError where they do not fit."""
+    if client is None:
+        workers = pool.physical_cores() if workers is None else workers
+        if not isinstance(workers, int) or workers < 0:
+            raise ValueError(f"workers must be a whole number of at least 0, got {workers!r}")
+        return max(1, workers)
+    if workers is not None:
+        raise ValueError(f"workers={workers} has no meaning with a client, which has its own workers")
+    return max(1, len(client.nthreads()))
+
+
 def _backend(workers: int | None, client: Any) -> Callable:
+    count = processes(workers, client)
     if client is not None:
-        if workers is not None:
-            raise ValueError(f"workers={workers} has no meaning with a client, which has its own workers")
         from kdlib.cluster import on_cluster
 
         return functools.partial(on_cluster, client=client)
-    if workers is None:
-        workers = pool.physical_cores()
-    if not isinstance(workers, int) or workers < 0:
-        raise ValueError(f"workers must be a whole number of at least 0, got {workers!r}")
-    return functools.partial(pool.on_processes, workers=workers) if workers else pool.in_this_process
+    return pool.in_this_process if workers == 0 else functools.partial(pool.on_processes, workers=count)
 
 
 def _key(row: Row, names: Iterable[str]) -> tuple:

@@ -5,13 +5,14 @@ what it ran and what it held is computed again elsewhere, until a group has lost
 up.
 """
 
+import functools
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
 
 import cloudpickle
 import torch
-from distributed import Client, as_completed
+from distributed import Client, Future, KilledWorker, as_completed
 
 from kdlib.pool import Compute, Failure, Group, Outcome, attempt
 
@@ -23,6 +24,9 @@ def on_cluster(compute: Compute, groups: Sequence[Group], client: Client) -> Ite
 
     `compute` travels to each worker once. It is held by tasks rather than scattered, because the scheduler
     can run a task again where scattered data is lost with its workers.
+
+    What the cluster gives up because several workers died with it is tried again, a group at a time: beside a
+    group that kills its worker, another that waited there is given up too.
     """
     payload = cloudpickle.dumps(compute)
     name = uuid.uuid4().hex
@@ -30,13 +34,26 @@ def on_cluster(compute: Compute, groups: Sequence[Group], client: Client) -> Ite
         client.submit(_hold, payload[start : start + PART], pure=False)
         for start in range(0, len(payload), PART)
     ]
-    groups_of = {client.submit(_compute, name, parts, group, pure=False): group for group in groups}
+    submit = functools.partial(client.submit, _compute, name, parts, pure=False)
+    futures = {submit(group): group for group in groups}
+    suspects = []
     try:
-        for future in as_completed(groups_of):
-            group, error = groups_of[future], future.exception()
-            yield group, future.result() if error is None else [Failure.of(error)] * len(group)
+        for future in as_completed(list(futures)):
+            if isinstance(future.exception(), KilledWorker):
+                suspects.append(futures[future])
+            else:
+                yield futures[future], _outcome(future, futures[future])
+        for group in suspects:
+            future = submit(group)
+            futures[future] = group
+            yield group, _outcome(future, group)
     finally:
-        client.cancel([*groups_of, *parts])
+        client.cancel([*futures, *parts])
+
+
+def _outcome(future: Future, group: Group) -> Outcome:
+    error = future.exception()
+    return future.result() if error is None else [Failure.of(error)] * len(group)
 
 
 def _hold(part: bytes) -> bytes:

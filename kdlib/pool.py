@@ -80,10 +80,11 @@ def on_processes(compute: Compute, groups: Sequence[Group], workers: int) -> Ite
     with tempfile.TemporaryDirectory(prefix="kdlib-") as folder:
         payload = Path(folder) / "sweep.pickle"
         payload.write_bytes(cloudpickle.dumps(compute))
-        pending, suspects, running = deque(groups), deque(), {}
+        pending, suspects, running, alone = deque(groups), deque(), {}, False
         try:
             while pending or suspects or running:
-                alone = bool(suspects)
+                if not running:
+                    alone = bool(suspects)
                 queue = suspects if alone else pending
                 while queue and len(running) < (1 if alone else workers):
                     group = queue.popleft()
@@ -111,7 +112,7 @@ def _executor(workers: int):
 
 def _start_worker() -> None:
     torch.set_num_threads(1)
-    # loky takes images and logits that a worker keeps for a leak, restarts it and warns; it has no setting for this.
+    # loky takes the images that a worker keeps for a leak, restarts it and warns; it has no setting for this.
     process_executor._MAX_MEMORY_LEAK_SIZE = 2**32
     # Stopping is the parent's business; a worker would only print a traceback.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

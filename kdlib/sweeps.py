@@ -2,9 +2,8 @@
 
 import functools
 import itertools
-import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kdlib import cells, metrics, models
+from kdlib import cells, models
 from kdlib._checks import fraction, positive_number
 from kdlib.cells import CellProgress, iterate_cells, map_cells
 from kdlib.data import ImageSplit
 from kdlib.inference import predict_logits
-from kdlib.journal import Row, describe
+from kdlib.journal import Row
 from kdlib.loop import Recipe
-from kdlib.pool import Cell, Group, Outcome, attempt
+from kdlib.pool import Cell
+from kdlib.students import MOST_TOGETHER, Builder, Students, even_groups
 from kdlib.teachers import cached_logits
-from kdlib.training import LEARNING_RATE, WEIGHT_DECAY, bfloat16_helps, distill
+from kdlib.training import LEARNING_RATE, WEIGHT_DECAY, bfloat16_helps
 
 __all__ = ["iterate", "iterate_cells", "map_cells", "run"]
 
-Builder = Callable[[], nn.Module]
 SETTINGS = ["temperature", "alpha", "seed"]
 
 
@@ -125,64 +124,15 @@ def iterate(
     temperatures = _numbers("temperatures", temperatures, positive_number)
     alphas = _numbers("alphas", alphas, fraction)
     seeds = _numbers("seeds", seeds, _seed)
-    Recipe(
-        epochs, batch_size, learning_rate, weight_decay, seed=0, bfloat16=False, augment=augment
-    )  # its checks
     recipe = Recipe(epochs, batch_size, learning_rate, weight_decay, seed=0, bfloat16=False, augment=augment)
     students = _students(student, teacher, split, test, test_logits, recipe)
+    grid = _cells(temperatures, alphas, seeds)
+    groups = even_groups(grid, cells.processes(workers, client), MOST_TOGETHER if students.together else 1)
     rows = cells.iterate_groups(
-        students, [[cell] for cell in _cells(temperatures, alphas, seeds)],
-        settings=students.settings() if results is not None else {},
+        students, groups, settings=students.settings() if results is not None else {},
         workers=workers, client=client, results=results, progress=progress,
     )  # fmt: skip
     return _repeat_controls(rows, temperatures)
-
-
-@dataclass(frozen=True)
-class _Students:
-    """Trains and measures the students of a group of cells; travels to the workers once."""
-
-    build: Builder
-    teacher: nn.Module | Tensor
-    split: ImageSplit
-    test: ImageSplit
-    test_logits: Tensor | None
-    recipe: Recipe  # of all students but for the seed
-
-    def __call__(self, group: Group) -> Outcome:
-        return [result for cell in group for result in attempt(self._alone, [cell])]
-
-    def _alone(self, group: Group) -> Outcome:
-        [cell] = group
-        student = self.new(cell["seed"])
-        torch.optim.AdamW(student.parameters())  # the first one imports for seconds; not in a student's time
-        started = time.thread_time()
-        distill(
-            student, self.teacher, self.split, temperature=cell["temperature"] or 1.0, alpha=cell["alpha"],
-            progress=False, device="cpu", **vars(replace(self.recipe, seed=cell["seed"])),
-        )  # fmt: skip
-        seconds = time.thread_time() - started
-        return [self._measured(predict_logits(student, self.test, device="cpu"), seconds)]
-
-    def new(self, seed: int) -> nn.Module:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return self.build()
-
-    def _measured(self, logits: Tensor, seconds: float) -> Row:
-        known = self.test_logits is not None
-        return {
-            "accuracy": metrics.accuracy(logits, self.test),
-            "ece": metrics.calibration_error(logits, self.test),
-            "agreement": metrics.agreement(logits, self.test_logits, self.test) if known else float("nan"),
-            "seconds": seconds,
-        }
-
-    def settings(self) -> Row:
-        """What decides the rows, for the file of results."""
-        recipe = vars(self.recipe) | {"seed": "the cell's", "student": self.new(0)}
-        images = {"teacher": self.teacher, "split": self.split, "test": self.test}
-        return describe(recipe | images | {"test_logits": self.test_logits})
 
 
 def _students(
@@ -192,7 +142,7 @@ def _students(
     test: ImageSplit,
     test_logits: Tensor | None,
     recipe: Recipe,
-) -> _Students:
+) -> Students:
     """The student's and the teacher's part of a sweep, checked against the images."""
     if isinstance(teacher, nn.Module):
         if test_logits is not None:
@@ -211,9 +161,10 @@ def _students(
         teacher = logits
     elif not isinstance(teacher, nn.Module):
         raise ValueError("augment needs the teacher module: cached logits belong to the images as they are")
-    students = _Students(_builder(student, split, logits.shape[1]), teacher, split, test, test_logits, recipe)
+    students = Students(_builder(student, split, logits.shape[1]), teacher, split, test, test_logits, recipe)
     network = _checked_student(students, logits.shape[1])
-    return replace(students, recipe=replace(recipe, bfloat16=bfloat16_helps(network, torch.device("cpu"))))
+    bfloat16 = bfloat16_helps(network, torch.device("cpu"))
+    return replace(students, recipe=replace(recipe, bfloat16=bfloat16), together=students.can_be_grouped())
 
 
 def _builder(student: str | Builder, split: ImageSplit, classes: int) -> Builder:
@@ -230,8 +181,10 @@ def _builder(student: str | Builder, split: ImageSplit, classes: int) -> Builder
     return student
 
 
-def _checked_student(students: _Students, classes: int) -> nn.Module:
-    first, second = students.new(0), students.new(0)
+def _checked_student(students: Students, classes: int) -> nn.Module:
+    """A student, after it has processed two images of each split."""
+    with torch.random.fork_rng(devices=[]):
+        first, second = students.build(), students.build()
     if not isinstance(first, nn.Module):
         raise ValueError(f"student must build a torch.nn.Module, got {type(first).__name__}")
     if first is second:

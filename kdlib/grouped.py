@@ -1,0 +1,238 @@
+"""Many students in one network: grouped convolutions, a group of channels for each student.
+
+A small network on one core spends more time between its operations than in them. Several networks of one
+architecture, laid side by side along the channels, share that time and stay independent: grouped convolutions
+and batch norm mix no channels of different groups, the losses are summed, and AdamW works weight by weight. So
+each member gets the weights that it would have got alone, up to rounding.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kdlib.data import ImageSplit
+from kdlib.inference import logits_of
+from kdlib.loop import Recipe
+
+
+class GroupedNetwork(nn.Module):
+    """Networks of one architecture as one: images (batch, members * channels, height, width) to logits
+    (batch, members, classes).
+
+    Every convolution, batch norm and linear layer of the architecture is replaced by one that serves all
+    members; its own `forward` then works on wide tensors. The weights are those of `members`, which are left
+    alone; `hand_back` gives them the trained ones.
+
+    Raises:
+        ValueError: the members cannot be laid side by side: they have other weights than those of such layers,
+            shared or frozen ones, or their outputs on `images` (batch, channels, height, width) are not the
+            same together as alone, because `forward` mixes channels or draws random numbers.
+    """
+
+    def __init__(self, members: Sequence[nn.Module], images: Float[Tensor, "batch channels height width"]):
+        super().__init__()
+        _refuse_other_weights(members[0])
+        self.size = len(members)
+        self.network = _widened(copy.deepcopy(members[0]), self.size)
+        self._take(members)
+        self._refuse_mixing(members, images)
+
+    def forward(
+        self, images: Float[Tensor, "batch wide height width"]
+    ) -> Float[Tensor, "batch members classes"]:
+        logits = logits_of(self.network(images))
+        return logits.view(len(logits), self.size, -1)
+
+    def hand_back(self, members: Sequence[nn.Module]) -> None:
+        """Write each member's weights and statistics into it."""
+        state = self.network.state_dict()
+        for number, member in enumerate(members):
+            own = {name: wide.chunk(self.size)[number] if wide.ndim else wide for name, wide in state.items()}
+            member.load_state_dict(own)
+
+    def _take(self, members: Sequence[nn.Module]) -> None:
+        states = [member.state_dict() for member in members]
+        # Without a dimension there is only batch norm's counter of batches, which is the same in all.
+        self.network.load_state_dict(
+            {
+                name: torch.cat([state[name] for state in states]) if tensor.ndim else tensor
+                for name, tensor in states[0].items()
+            }
+        )
+
+    def _refuse_mixing(self, members: Sequence[nn.Module], images: Tensor) -> None:
+        """Compare with the members alone, in training mode, each on images of its own."""
+        views = [images.roll(number, dims=0) * (1 + number) for number in range(self.size)]
+        wide, alone = copy.deepcopy(self).train(), [copy.deepcopy(member).train() for member in members]
+        with torch.no_grad():
+            expected = torch.stack([logits_of(m(view)) for m, view in zip(alone, views, strict=True)], dim=1)
+            try:
+                found = wide(torch.cat(views, dim=1))
+            except Exception as error:  # whatever a forward of the user's own raises on wide tensors
+                raise ValueError(f"{type(members[0]).__name__} cannot be grouped: {error}") from error
+        if found.shape != expected.shape or not torch.allclose(found, expected, rtol=1e-3, atol=1e-4):
+            raise ValueError(f"{type(members[0]).__name__} cannot be grouped: its members would mix")
+
+
+class GroupedLinear(nn.Module):
+    """A linear layer for each group of features.
+
+    The bias is a row of the matrix, because the sum that is its gradient would otherwise be rounded in another
+    order for another number of members.
+    """
+
+    def __init__(self, layer: nn.Linear, members: int):
+        super().__init__()
+        self.members = members
+        self.weight = nn.Parameter(torch.empty(members * layer.out_features, layer.in_features))
+        self.bias = None if layer.bias is None else nn.Parameter(torch.empty(members * layer.out_features))
+
+    def forward(self, features: Float[Tensor, "batch wide_in"]) -> Float[Tensor, "batch wide_out"]:
+        batch = len(features)
+        features = features.reshape(batch, self.members, -1).transpose(0, 1)
+        weight = self.weight.view(self.members, -1, features.shape[2]).transpose(1, 2)
+        if self.bias is not None:
+            features = torch.cat([features, features.new_ones(self.members, batch, 1)], dim=2)
+            weight = torch.cat([weight, self.bias.view(self.members, 1, -1)], dim=1)
+        return torch.bmm(features, weight).transpose(0, 1).reshape(batch, -1)
+
+
+def _grouped_convolution(layer: nn.Conv2d, members: int) -> nn.Module:
+    return nn.Conv2d(
+        layer.in_channels * members, layer.out_channels * members, layer.kernel_size, layer.stride,
+        layer.padding, layer.dilation, layer.groups * members, layer.bias is not None, layer.padding_mode,
+    )  # fmt: skip
+
+
+def _grouped_norm(layer: nn.BatchNorm2d, members: int) -> nn.Module:
+    return nn.BatchNorm2d(
+        layer.num_features * members, layer.eps, layer.momentum, layer.affine, layer.track_running_stats
+    )
+
+
+_GROUPED_FORMS: dict[type, Callable[..., nn.Module]] = {
+    nn.Conv2d: _grouped_convolution,
+    nn.BatchNorm2d: _grouped_norm,
+    nn.Linear: GroupedLinear,
+}
+
+
+def _widened(network: nn.Module, members: int) -> nn.Module:
+    """The network with every layer that has weights replaced by its grouped form."""
+    if type(network) in _GROUPED_FORMS:
+        return _GROUPED_FORMS[type(network)](network, members)
+    for name, child in network.named_children():
+        setattr(network, name, _widened(child, members))
+    return network
+
+
+def _refuse_other_weights(network: nn.Module) -> None:
+    layers = [module for module in network.modules() if type(module) in _GROUPED_FORMS]
+    own = sum(len(layer.state_dict()) for layer in layers)
+    name = type(network).__name__
+    if own != len(network.state_dict()) or len([*network.buffers()]) + len([*network.parameters()]) != own:
+        raise ValueError(f"{name} cannot be grouped: it has weights outside plain layers, or shared ones")
+    if not all(parameter.requires_grad for parameter in network.parameters()):
+        raise ValueError(f"{name} cannot be grouped: some of its weights are frozen")
+
+
+def distill_together(
+    students: Sequence[nn.Module],
+    teacher_logits: Float[Tensor, "n classes"],
+    split: ImageSplit,
+    *,
+    temperatures: Sequence[float | int],
+    alphas: Sequence[float | int],
+    seeds: Sequence[int],
+    recipe: Recipe,
+) -> list[float]:
+    """Train students in place as `kdlib.training.distill` would one by one, each with its own temperature,
+    alpha and seed; a seed fixes the order in which its student sees the images.
+
+    Returns each student's mean loss over the last epoch: one that is not finite belongs to a student that
+    diverged, which leaves the others as they are.
+
+    Raises:
+        ValueError: the students cannot be laid side by side (`GroupedNetwork`); they are as they were then.
+    """
+    with torch.random.fork_rng(devices=[]):
+        network = GroupedNetwork(students, split.normalized(slice(8)))
+        losses = _fit(network, _Batches(split, teacher_logits, seeds), _Losses(temperatures, alphas), recipe)
+    network.to(memory_format=torch.contiguous_format)
+    network.hand_back(students)
+    for student in students:
+        student.eval()
+    return losses.tolist()
+
+
+class _Batches:
+    """For each member the batches that `kdlib.loop` gives to a student of its seed, side by side."""
+
+    def __init__(self, split: ImageSplit, teacher_logits: Tensor, seeds: Sequence[int]):
+        self.split, self.teacher_logits, self.seeds = split, teacher_logits.float(), seeds
+        wide = len(seeds) * split.images.shape[1]
+        self.scale = (1 / (255 * split.std)).repeat(len(seeds)).view(1, wide, 1, 1)
+        self.shift = (-split.mean / split.std).repeat(len(seeds)).view(1, wide, 1, 1)
+
+    def epoch(self, epoch: int, steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Images (batch, members * channels, height, width), labels (batch, members) and teacher logits
+        (batch, members, classes) of every step."""
+        orders = []
+        for seed in self.seeds:
+            torch.manual_seed((seed * 1_000_003 + epoch) % 2**63)
+            orders.append(torch.randperm(len(self.split)))
+        for positions in torch.stack(orders, dim=1).tensor_split(steps):
+            images = self.split.images[positions].flatten(1, 2).float()
+            images = torch.addcmul(self.shift, images, self.scale)
+            images = images.contiguous(memory_format=torch.channels_last)
+            yield images, self.split.labels[positions], self.teacher_logits[positions]
+
+
+class _Losses:
+    """`kdlib.losses.distillation_loss` of every member, with its own temperature and alpha."""
+
+    def __init__(self, temperatures: Sequence[float | int], alphas: Sequence[float | int]):
+        self.temperature = torch.tensor(temperatures, dtype=torch.float32).view(-1, 1)
+        self.alpha = torch.tensor(alphas, dtype=torch.float32)
+
+    def __call__(
+        self,
+        student_logits: Float[Tensor, "batch members classes"],
+        labels: Int[Tensor, "batch members"],
+        teacher_logits: Float[Tensor, "batch members classes"],
+    ) -> Float[Tensor, " members"]:
+        task = F.cross_entropy(student_logits.transpose(1, 2), labels, reduction="none").mean(dim=0)
+        log_q, log_p = (F.log_softmax(z / self.temperature, dim=2) for z in (student_logits, teacher_logits))
+        divergence = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=2).mean(dim=0)
+        distill = self.temperature.squeeze(1) ** 2 * divergence
+        return self.alpha * distill + (1 - self.alpha) * task
+
+
+def _fit(network: GroupedNetwork, batches: _Batches, losses: _Losses, recipe: Recipe) -> Tensor:
+    """The loop of `kdlib.loop` for a group; returns each member's mean loss over the last epoch."""
+    images = len(batches.split)
+    steps = math.ceil(images / recipe.batch_size)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, recipe.learning_rate, total_steps=steps * recipe.epochs + 1
+    )
+    network.to(memory_format=torch.channels_last).train()
+    for epoch in range(recipe.epochs):
+        total = torch.zeros(network.size)
+        for views, labels, teacher_logits in batches.epoch(epoch, steps):
+            with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
+                logits = network(views)
+            each = losses(logits.float(), labels, teacher_logits)
+            optimizer.zero_grad(set_to_none=True)
+            each.sum().backward()
+            optimizer.step()
+            scheduler.step()
+            total += each.detach() * len(views)
+    return total / images

@@ -1,0 +1,110 @@
+"""The students of a sweep: trained alone or several together, and measured."""
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from kdlib import metrics
+from kdlib.data import ImageSplit
+from kdlib.grouped import GroupedNetwork, distill_together
+from kdlib.inference import predict_logits
+from kdlib.journal import Row, describe
+from kdlib.loop import Recipe
+from kdlib.pool import Cell, Failure, Group, Outcome
+from kdlib.training import distill
+
+Builder = Callable[[], nn.Module]
+
+# Measured on two cores (benchmarks/sweep.py): more members gain nothing, and larger students lose.
+MOST_TOGETHER = 8
+MOST_WEIGHTS = 100_000
+
+
+@dataclass(frozen=True)
+class Students:
+    """Trains and measures the students of a group of cells; travels to the workers once."""
+
+    build: Builder
+    teacher: nn.Module | Tensor
+    split: ImageSplit
+    test: ImageSplit
+    test_logits: Tensor | None
+    recipe: Recipe  # of all students but for the seed
+    together: bool = False  # train the students of a group as one network
+
+    def __call__(self, group: Group) -> Outcome:
+        # The convolution of a single group is another kernel, with another rounding: a student on its own is
+        # trained beside a copy of itself, so that a cell's result does not depend on the grid around it.
+        members = [*group, *group] if self.together and len(group) == 1 else group
+        students = [self.new(cell["seed"]) for cell in members]
+        torch.optim.AdamW(students[0].parameters())  # the first one imports for seconds, not counted below
+        started = time.thread_time()
+        losses = self._together(students, members) if self.together else self._alone(students, members)
+        seconds = (time.thread_time() - started) / len(members)
+        trained = list(zip(students, losses, strict=True))[: len(group)]
+        return [self._measured(student, loss, seconds) for student, loss in trained]
+
+    def new(self, seed: int) -> nn.Module:
+        """A fresh student; the seed fixes its weights."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self.build()
+
+    def settings(self) -> Row:
+        """What decides the rows, for the file of results."""
+        recipe = vars(replace(self.recipe, seed=0)) | {"student": self.new(0)}
+        images = {"teacher": self.teacher, "split": self.split, "test": self.test}
+        return describe(recipe | images | {"test_logits": self.test_logits})
+
+    def can_be_grouped(self) -> bool:
+        """Whether several students can be trained as one network, and are faster so."""
+        pair = [self.new(0), self.new(1)]
+        if self.recipe.augment is not None or sum(p.numel() for p in pair[0].parameters()) > MOST_WEIGHTS:
+            return False
+        try:
+            GroupedNetwork(pair, self.split.normalized(slice(8)))
+        except ValueError:
+            return False
+        return True
+
+    def _alone(self, students: list[nn.Module], group: Group) -> list[float]:
+        [student], [cell] = students, group
+        history = distill(
+            student, self.teacher, self.split, temperature=cell["temperature"] or 1.0, alpha=cell["alpha"],
+            progress=False, device="cpu", **vars(replace(self.recipe, seed=cell["seed"])),
+        )  # fmt: skip
+        return [history.records[-1]["loss"]]
+
+    def _together(self, students: list[nn.Module], group: Group) -> list[float]:
+        return distill_together(
+            students, self.teacher, self.split, temperatures=[cell["temperature"] or 1.0 for cell in group],
+            alphas=[cell["alpha"] for cell in group], seeds=[cell["seed"] for cell in group],
+            recipe=self.recipe,
+        )  # fmt: skip
+
+    def _measured(self, student: nn.Module, loss: float, seconds: float) -> Row | Failure:
+        logits = predict_logits(student, self.test, device="cpu")
+        if not (math.isfinite(loss) and logits.isfinite().all()):
+            rate = self.recipe.learning_rate
+            error = FloatingPointError(f"the loss is {loss}; learning_rate={rate} may be too high")
+            return Failure.of(error)
+        known = self.test_logits is not None
+        return {
+            "accuracy": metrics.accuracy(logits, self.test),
+            "ece": metrics.calibration_error(logits, self.test),
+            "agreement": metrics.agreement(logits, self.test_logits, self.test) if known else float("nan"),
+            "seconds": seconds,
+        }
+
+
+def even_groups(cells: Sequence[Cell], processes: int, most: int) -> list[Group]:
+    """The cells in groups of at most `most`, as equal as can be, and as many for each process."""
+    rounds = math.ceil(len(cells) / (processes * most))
+    count = min(len(cells), rounds * processes)
+    bounds = [len(cells) * number // count for number in range(count + 1)]
+    return [cells[start:end] for start, end in itertools.pairwise(bounds)]
