@@ -43,11 +43,25 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+@contextmanager
+def channels_last(model: nn.Module) -> Iterator[None]:
+    """Lay the weights out as convolutions on a CPU like them, up to twice as fast, and then as they were."""
+    if any(p.ndim == 4 and not p.is_contiguous() for p in model.parameters()):
+        yield  # they are already, and whoever did it will undo it
+        return
+    model.to(memory_format=torch.channels_last)
+    try:
+        yield
+    finally:
+        # Other tools (safetensors, pruning) refuse weights that are laid out so.
+        model.to(memory_format=torch.contiguous_format)
+
+
 def predict_logits(
     model: nn.Module,
     split: ImageSplit,
     *,
-    batch_size: int = 500,
+    batch_size: int = 100,
     device: str | torch.device | None = None,
 ) -> Float[Tensor, "n classes"]:
     """Logits of every image of `split`, in order, as float32 on the CPU.
@@ -64,7 +78,7 @@ def predict_logits(
     device = pick_device(device)
     model.to(device)
     outputs = []
-    with evaluating(model), torch.inference_mode():
+    with evaluating(model), channels_last(model), torch.inference_mode():
         for start in range(0, len(split), batch_size):
             positions = torch.arange(start, min(start + batch_size, len(split)))
             outputs.append(_logits_of_batch(model, split.normalized(positions).to(device)).float().cpu())

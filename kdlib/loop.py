@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kdlib import checkpoints
 from kdlib.data import ImageSplit
-from kdlib.inference import logits_of, predict_logits
+from kdlib.inference import channels_last, logits_of, predict_logits
 from kdlib.losses import LossTerms
 from kdlib.progress import Reporter, make_reporter
 from kdlib.tensorboard import TensorBoardLog
@@ -104,11 +104,10 @@ def fit(
     settings = recipe.describe() | objective.describe() | {"split": split.digest()}
     history = run.resume(path, settings) if path else History()
     log = TensorBoardLog(log_dir) if log_dir is not None else None
-    # channels_last makes convolutions on a CPU 1.2 to 1.7 times as fast.
-    model.to(memory_format=torch.channels_last)
+    # Batches and dropout draw from the global generator; the caller gets it back untouched.
+    own_random = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
     try:
-        # Batches and dropout draw from the global generator; the caller gets it back untouched.
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with channels_last(model), own_random:
             for epoch in range(len(history.records), recipe.epochs):
                 record = run.epoch(epoch)
                 if validation is not None:
@@ -121,8 +120,6 @@ def fit(
     except KeyboardInterrupt:
         history.interrupted = True
     finally:
-        # Other tools (safetensors, pruning) refuse channels_last weights.
-        model.to(memory_format=torch.contiguous_format)
         model.eval()
         if log:
             log.close()
