@@ -5,6 +5,7 @@ Exit status: 0 all is well, 1 something failed, 2 the command could not begin, 1
 """
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -74,11 +75,11 @@ def _run(options: argparse.Namespace) -> int:
     from kdlib.lesson import course, profiles, runner
 
     profile = profiles.get(options.profile).name
-    notebooks = options.notebooks or course.lessons(course.require_repository())
+    notebooks = options.notebooks or map(os.path.relpath, course.lessons(course.require_repository()))
     out = Path(options.out) if options.out else (course.repository() or Path.cwd()) / "runs" / profile
     # A run that is told to end (a job's time limit, say) ends as on Ctrl-C: summary written, no kernel left.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    results = runner.run(notebooks, out=out, profile=profile, jobs=options.jobs)
+    results = runner.run(list(notebooks), out=out, profile=profile, jobs=options.jobs)
     print(f"\n{runner.table(results)}\n\nwritten to {out}")
     return 0 if all(result.status == "passed" for result in results) else 1
 

@@ -112,8 +112,16 @@ def test_results_of_an_earlier_run_do_not_survive_a_failure(tmp_path):
     assert sorted(path.name for path in out.iterdir()) == ["summary.json"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_run_leaves_a_summary_and_no_kernel(tmp_path, number):
+@pytest.mark.parametrize(
+    ("number", "shell"),
+    [
+        (signal.SIGINT, []),
+        (signal.SIGTERM, []),
+        (signal.SIGTERM, ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]),
+    ],
+    ids=["ctrl-c", "told to end", "told to end, in a job that ignores ctrl-c"],
+)
+def test_interrupted_run_leaves_a_summary_and_no_kernel(tmp_path, number, shell):
     marker = tmp_path / "pid"
     source = f"""
 import os, pathlib, time
@@ -121,7 +129,7 @@ pathlib.Path({str(marker)!r}).write_text(str(os.getpid()))
 time.sleep(600)
 """
     notebooks = [write_notebook(tmp_path / name, source) for name in ("first.ipynb", "second.ipynb")]
-    command = [sys.executable, "-m", "kdlib.cli", "run", *map(str, notebooks), "--jobs", "1"]
+    command = [*shell, sys.executable, "-m", "kdlib.cli", "run", *map(str, notebooks), "--jobs", "1"]
     process = subprocess.Popen(
         [*command, "--out", str(tmp_path / "out")], cwd=CHECKOUT, stderr=subprocess.PIPE
     )
@@ -180,7 +188,7 @@ def test_run_takes_the_lessons_of_the_repository_above(tmp_path, monkeypatch, ca
         runner, "run", lambda notebooks, **options: asked.update(options, notebooks=notebooks) or []
     )
     assert cli.main(["run", "--profile", "ci"]) == 0
-    assert [path.name for path in asked["notebooks"]] == ["00_start_here.ipynb", "01_principle.ipynb"]
+    assert asked["notebooks"] == ["00_start_here.ipynb", "01_principle.ipynb"]
     assert asked["out"] == repository / "runs" / "ci" and asked["profile"] == "ci" and asked["jobs"] is None
 
 

@@ -25,6 +25,13 @@ from ipykernel.kernelspec import write_kernel_spec
 from kdlib.lesson import course, page, profiles
 
 _STOP_SECONDS = 10
+# What a shell starts in the background ignores SIGINT and hands that on; papermill ends its kernel on SIGINT.
+_PAPERMILL = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from papermill.cli import papermill
+papermill()
+"""
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -144,14 +151,14 @@ class _Batch:
         status = process.wait() if process else None
         seconds = round(time.monotonic() - start, 2)
         _remove(target)
-        if self.stopped:
-            return Result(name, "interrupted", seconds)
         if status == 0:
             return _deliver(Result(name, "passed", seconds), executed, target)
+        if self.stopped:
+            return Result(name, "interrupted", seconds)
         return _deliver(Result(name, "failed", seconds, _error(executed, complaints)), executed, target)
 
     def _start(self, source: Path, executed: Path, complaints: Path) -> subprocess.Popen | None:
-        command = [sys.executable, "-m", "papermill", str(source), str(executed)]
+        command = [sys.executable, "-c", _PAPERMILL, str(source), str(executed)]
         command += ["--kernel", "python3", "--cwd", str(source.parent), "--no-progress-bar"]
         command += ["--parameters_raw", "profile", self.profile]
         with self._lock, complaints.open("w") as stderr:
