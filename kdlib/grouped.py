@@ -38,7 +38,7 @@ class GroupedNetwork(nn.Module):
         super().__init__()
         _refuse_other_weights(members[0])
         self.size = len(members)
-        self.network = _widened(copy.deepcopy(members[0]), self.size)
+        self.network = _widened(copy.deepcopy(members[0]), self.size).to(next(members[0].parameters()).dtype)
         self._take(members)
         self._refuse_mixing(members, images)
 

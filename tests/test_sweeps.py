@@ -326,7 +326,7 @@ def test_students_that_cannot_be_grouped_are_trained_alone(split, teacher, test)
     for row in table.to_dict("records"):
         settings = {name: row[name] for name in ("temperature", "alpha", "seed")}
         expected = lone_student(WithDropout, logits, split, test, test_logits, **settings)
-        assert {name: row[name] for name in expected} == expected
+        assert {name: row[name] for name in expected} == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_control_is_training_on_labels(split, teacher, test):
@@ -528,7 +528,7 @@ def test_an_interrupt_ends_the_sweep_at_once_and_leaves_the_rows(tmp_path):
     _, errors = process.communicate(timeout=600)
     assert errors.rstrip().endswith("KeyboardInterrupt") and errors.count("Traceback") == 1
     wait_for(lambda: not members_of(process.pid))
-    assert [json.loads(line)["number"] for line in rows.read_text().splitlines()[1:]] == [0, 1]
+    assert sorted(json.loads(line)["number"] for line in rows.read_text().splitlines()[1:]) == [0, 1]
 
 
 def test_a_script_without_a_main_guard_runs_once(tmp_path):
