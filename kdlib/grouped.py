@@ -218,7 +218,7 @@ def _fit(network: GroupedNetwork, batches: _Batches, losses: _Losses, recipe: Re
     images = len(batches.split)
     steps = math.ceil(images / recipe.batch_size)
     optimizer = torch.optim.AdamW(
-        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
     )
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.learning_rate, total_steps=steps * recipe.epochs + 1

@@ -20,9 +20,9 @@ from kdlib.training import distill
 
 Builder = Callable[[], nn.Module]
 
-# Measured on two cores (benchmarks/sweep.py): more members gain nothing, and larger students lose.
+# Measured with benchmarks/sweep.py: more members gain little, and larger students gain nothing.
 MOST_TOGETHER = 8
-MOST_WEIGHTS = 100_000
+MOST_WEIGHTS = 50_000
 
 
 @dataclass(frozen=True)

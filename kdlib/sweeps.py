@@ -101,6 +101,7 @@ def iterate(
     learning_rate: float | int = LEARNING_RATE,
     weight_decay: float | int = WEIGHT_DECAY,
     augment: Callable[[Tensor], Tensor] | None = None,
+    bfloat16: bool | None = None,
     test_logits: Float[Tensor, "_n_test _classes"] | None = None,
     workers: int | None = None,
     client: Any = None,
@@ -112,8 +113,9 @@ def iterate(
     Controls (alpha = 0) come first. Closing the iterator, or a KeyboardInterrupt, ends the sweep at once.
 
     Args:
-        batch_size, learning_rate, weight_decay, augment: as `kdlib.training.distill`. With `augment` the
-            teacher must be a module, and is asked about every augmented view.
+        batch_size, learning_rate, weight_decay, augment, bfloat16: as `kdlib.training.distill`. With
+            `augment` the teacher must be a module, and is asked about every augmented view. bfloat16=True
+            speeds up small students too where the processor computes in it, at the cost of exactness.
         test_logits: a teacher's logits on `test`, for the agreement where `teacher` is given by its logits.
         progress: as `kdlib.cells.iterate_cells`; counts students trained.
         and all others: as `run`.
@@ -125,7 +127,7 @@ def iterate(
     alphas = _numbers("alphas", alphas, fraction)
     seeds = _numbers("seeds", seeds, _seed)
     recipe = Recipe(epochs, batch_size, learning_rate, weight_decay, seed=0, bfloat16=False, augment=augment)
-    students = _students(student, teacher, split, test, test_logits, recipe)
+    students = _students(student, teacher, split, test, test_logits, recipe, bfloat16)
     grid = _cells(temperatures, alphas, seeds)
     groups = even_groups(grid, cells.processes(workers, client), MOST_TOGETHER if students.together else 1)
     rows = cells.iterate_groups(
@@ -142,6 +144,7 @@ def _students(
     test: ImageSplit,
     test_logits: Tensor | None,
     recipe: Recipe,
+    bfloat16: bool | None,
 ) -> Students:
     """The student's and the teacher's part of a sweep, checked against the images."""
     if isinstance(teacher, nn.Module):
@@ -163,7 +166,8 @@ def _students(
         raise ValueError("augment needs the teacher module: cached logits belong to the images as they are")
     students = Students(_builder(student, split, logits.shape[1]), teacher, split, test, test_logits, recipe)
     network = _checked_student(students, logits.shape[1])
-    bfloat16 = bfloat16_helps(network, torch.device("cpu"))
+    if bfloat16 is None:
+        bfloat16 = bfloat16_helps(network, torch.device("cpu"))
     return replace(students, recipe=replace(recipe, bfloat16=bfloat16), together=students.can_be_grouped())
 
 
