@@ -13,7 +13,8 @@ wherever a paper's sum would tie the weight to the size of a batch, a layer or a
 is zero, what is comparable, and the factors to the paper and to the code the literature compares with
 (RepDistiller, its weights next to a cross-entropy of weight 1).
 
-A loss is of one pair of layers; losses of several layers are added.
+A loss is of one pair of layers; losses of several layers are added. `FeatureTerm` makes one a term of
+`kdlib.training.distill`.
 """
 
 from kdlib.feature_capture import CapturedModel, capture
@@ -41,10 +42,12 @@ from kdlib.feature_relations import (
     relational_loss,
     similarity_loss,
 )
+from kdlib.feature_terms import FeatureTerm, teacher_features
 
 __all__ = [
     "CapturedModel",
     "ContrastiveLoss",
+    "FeatureTerm",
     "Regressor",
     "VariationalInformationLoss",
     "attention_map",
@@ -63,6 +66,7 @@ __all__ = [
     "relational_loss",
     "similarity_loss",
     "suggest_layers",
+    "teacher_features",
     "to_map",
     "variational_information_loss",
 ]

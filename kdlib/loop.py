@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from kdlib import checkpoints
 from kdlib.data import ImageSplit
 from kdlib.inference import channels_last, logits_of, predict_logits
-from kdlib.losses import LossTerms
 from kdlib.progress import Reporter, make_reporter
 from kdlib.tensorboard import TensorBoardLog
 
@@ -32,7 +31,8 @@ class Batch(NamedTuple):
 class Objective(Protocol):
     """What is minimised. Modules it owns (regressors) give their parameters to the optimiser."""
 
-    def __call__(self, student_logits: Tensor, batch: Batch) -> LossTerms: ...
+    def __call__(self, student_logits: Tensor, batch: Batch) -> tuple[Tensor, ...]:
+        """A named tuple of scalars, such as `LossTerms`: first the total, then the terms to be recorded."""
 
     def describe(self) -> dict[str, Any]:
         """The settings that a checkpoint must agree with."""
@@ -73,9 +73,10 @@ class Recipe:
 class History:
     """What happened in a training: one record an epoch.
 
-    Each record holds `epoch`, the epoch's mean `loss`, `task` and `distill` terms, `learning_rate`, `seconds`
-    and, with a validation split, `validation_accuracy`. `interrupted` tells that somebody pressed stop: the
-    records are those of the complete epochs, and the model keeps the weights of its last step.
+    Each record holds `epoch`, the epoch's mean `loss`, `task` and `distill` terms (and `features`, where there
+    are feature losses), `learning_rate`, `seconds` and, with a validation split, `validation_accuracy`.
+    `interrupted` tells that somebody pressed stop: the records are those of the complete epochs, and the model
+    keeps the weights of its last step.
     """
 
     records: list[dict[str, float | int]] = field(default_factory=list)
@@ -164,28 +165,27 @@ class _Run:
         torch.manual_seed((self.recipe.seed * 1_000_003 + epoch) % 2**63)
         self.model.train()
         order = torch.randperm(len(self.labels))
-        totals = torch.zeros(3, device=self.device)
+        totals = torch.zeros((), device=self.device)
         # Batches of nearly equal size: a leftover batch of one image would break batch norm.
         for index, positions in enumerate(order.tensor_split(self.steps_per_epoch)):
             step = epoch * self.steps_per_epoch + index
             terms = self.step(positions, step / self.steps)
-            totals += torch.stack(terms).detach() * len(positions)
+            totals = totals + torch.stack(terms).detach() * len(positions)
             self._report(epoch, step + 1, terms)
-        loss, task, distill = (totals / len(order)).tolist()
-        if not math.isfinite(loss):
+        means = _by_name(terms, totals / len(order))
+        if not math.isfinite(means["loss"]):
             raise FloatingPointError(
-                f"the loss is {loss} in epoch {epoch + 1}; learning_rate={self.recipe.learning_rate} may be too high"
+                f"the loss is {means['loss']} in epoch {epoch + 1}; learning_rate={self.recipe.learning_rate} "
+                "may be too high"
             )
         return {
             "epoch": epoch + 1,
-            "loss": loss,
-            "task": task,
-            "distill": distill,
+            **means,
             "learning_rate": self.scheduler.get_last_lr()[0],
             "seconds": time.perf_counter() - started,
         }
 
-    def step(self, positions: Tensor, progress: float) -> LossTerms:
+    def step(self, positions: Tensor, progress: float) -> tuple[Tensor, ...]:
         batch = self._batch(positions, progress)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
             logits = logits_of(self.model(batch.images))
@@ -205,14 +205,13 @@ class _Run:
         normalized = normalized.contiguous(memory_format=torch.channels_last)
         return Batch(positions, normalized, self.labels[on_device], progress)
 
-    def _report(self, epoch: int, step: int, terms: LossTerms) -> None:
+    def _report(self, epoch: int, step: int, terms: tuple[Tensor, ...]) -> None:
         now = time.monotonic()
         if now < self.next_report and step < self.steps:
             return
         self.next_report = now + REPORT_INTERVAL
-        loss, task, distill = torch.stack(terms).tolist()
         record = {"epoch": epoch + 1, "step": step, "steps": self.steps}
-        self.report(record | {"loss": loss, "task": task, "distill": distill})
+        self.report(record | _by_name(terms, torch.stack(terms)))
 
     def state(self, settings: dict[str, Any], history: History) -> dict[str, Any]:
         state = {
@@ -239,6 +238,11 @@ class _Run:
         if isinstance(self.objective, nn.Module):
             self.objective.load_state_dict(state["objective"])
         return History(records=state["records"])
+
+
+def _by_name(terms: tuple[Tensor, ...], values: Tensor) -> dict[str, float]:
+    """The terms' values by name, the total as "loss"."""
+    return dict(zip(("loss", *terms._fields[1:]), values.tolist(), strict=True))
 
 
 def _accuracy(model: nn.Module, split: ImageSplit, device: torch.device) -> float:

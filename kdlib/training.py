@@ -1,22 +1,22 @@
 """Training from labels and training from a teacher: the same loop, the same defaults, another objective."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from kdlib._checks import checked
 from kdlib.data import ImageSplit
-from kdlib.inference import logits_of, pick_device, predict_logits
-from kdlib.loop import Batch, History, Recipe, fit
-from kdlib.losses import LossTerms, distillation_loss
+from kdlib.feature_terms import AskedTeacher, FeatureTerm, check_terms, with_features
+from kdlib.inference import pick_device, predict_logits
+from kdlib.loop import History, Objective, Recipe, fit
+from kdlib.objectives import CachedTeacher, DistillationObjective, LabelObjective, LiveTeacher
 from kdlib.progress import Reporter
 from kdlib.schedules import Schedule, as_schedule
-from kdlib.teachers import cached_logits, freeze
+from kdlib.teachers import cached_logits
 
 # Suits small networks with batch norm; transformers want a tenth of it and less.
 LEARNING_RATE = 1e-2
@@ -91,6 +91,7 @@ def train(
     )  # fmt: skip
 
 
+@checked(features=check_terms)
 def distill(
     student: nn.Module,
     teacher: nn.Module | Float[Tensor, "n classes"],
@@ -99,6 +100,7 @@ def distill(
     epochs: int,
     temperature: float | int | Schedule = 4.0,
     alpha: float | int | Schedule = 0.9,
+    features: Sequence[FeatureTerm] = (),
     batch_size: int = 32,
     learning_rate: float | int = LEARNING_RATE,
     weight_decay: float | int = WEIGHT_DECAY,
@@ -114,7 +116,8 @@ def distill(
     """Train `student` in place on the soft targets of `teacher` and the labels of `split`.
 
     Minimises alpha * T^2 * KL(p_teacher^T || p_student^T) + (1 - alpha) * CE(labels)
-    (Hinton, Vinyals & Dean 2015, arXiv 1503.02531; `kdlib.losses.distillation_loss`).
+    (Hinton, Vinyals & Dean 2015, arXiv 1503.02531; `kdlib.losses.distillation_loss`), plus weight * loss of
+    each of the `features`.
 
     The teacher's logits are computed once and looked up by the row of the image, so an epoch costs what an
     epoch on labels costs. With `augment` the teacher sees the same augmented view as the student, in every
@@ -127,37 +130,94 @@ def distill(
         teacher: a module, which stays in eval mode and gets no gradient; or its logits, a row for each image
             of `split` (`kdlib.teachers.cached_logits`).
         temperature: T > 0, a number or a schedule (`kdlib.schedules`).
-        alpha: weight of the teacher's term, in [0, 1], a number or a schedule.
+        alpha: weight of the teacher's term, in [0, 1], a number or a schedule. With alpha = 0 and `features`
+            the teacher's logits are not asked for, and its classes may be others than the student's.
+        features: feature losses (`kdlib.features.FeatureTerm`). The teacher's features are computed once, as
+            its logits are, unless there is `augment` or they would take more than 1 GiB. For the two stages
+            of FitNets, call `match_features` first.
 
     Returns:
-        The `History`, as `train`.
+        The `History`, as `train`; with `features` their weighted sum is in its records too.
 
     Raises:
         ValueError: as `train`; also where student and teacher are one object, differ in the number of
-            classes, or cached logits come with `augment` or with another number of rows than `split`.
+            classes, or cached logits come with `augment` or with another number of rows than `split`; where
+            a layer does not exist or features do not fit each other.
     """
     device = pick_device(device)
-    if student is teacher:
-        raise ValueError("student and teacher are the same object; a network cannot teach itself while it changes")
-    if augment is not None and isinstance(teacher, Tensor):
-        raise ValueError("augment needs the teacher module: cached logits belong to the images as they are")
+    _refuse_teacher(teacher, student, augment)
     student_classes = _check_student(student, split, device)
-    source = _teacher_source(teacher, split, augment, device)
-    if source.classes != student_classes:
-        raise ValueError(
-            f"student and teacher must have the same classes: student logits have shape "
-            f"(batch, {student_classes}), teacher logits (batch, {source.classes})"
-        )
     bfloat16 = bfloat16_helps(student, device) if bfloat16 is None else bfloat16
     recipe = Recipe(epochs, batch_size, learning_rate, weight_decay, seed, bfloat16, augment)
-    objective = DistillationObjective(
-        source,
-        as_schedule(temperature, name="temperature"),
-        as_schedule(alpha, name="alpha"),
+    temperature, alpha_schedule = as_schedule(temperature, name="temperature"), as_schedule(alpha, name="alpha")
+    layers = [term.teacher_layer for term in features if isinstance(term.teacher_layer, str)]
+    if augment is not None and layers:
+        teacher = AskedTeacher(teacher, layers).to(device)
+    objective: Objective = LabelObjective(0.0)
+    if not features or callable(alpha) or alpha > 0:
+        source = _teacher_source(teacher, split, augment, device)
+        if source.classes != student_classes:
+            raise ValueError(
+                f"student and teacher must have the same classes: student logits have shape "
+                f"(batch, {student_classes}), teacher logits (batch, {source.classes})"
+            )
+        objective = DistillationObjective(source, temperature, alpha_schedule)
+    model = student
+    if features:
+        model, objective = with_features(
+            objective, features, student, teacher, split, augmented=augment is not None, device=device, seed=seed
+        )
+    return fit(
+        model, split, objective, recipe, device=device,
+        validation=validation, progress=progress, checkpoint=checkpoint, log_dir=log_dir,
+    )  # fmt: skip
+
+
+@checked(features=check_terms)
+def match_features(
+    student: nn.Module,
+    teacher: nn.Module | Float[Tensor, "n classes"],
+    split: ImageSplit,
+    *,
+    features: Sequence[FeatureTerm],
+    epochs: int,
+    batch_size: int = 32,
+    learning_rate: float | int = LEARNING_RATE,
+    weight_decay: float | int = WEIGHT_DECAY,
+    seed: int = 0,
+    augment: Callable[[Tensor], Tensor] | None = None,
+    progress: bool | Reporter = True,
+    checkpoint: str | Path | None = None,
+    log_dir: str | Path | None = None,
+    device: str | torch.device | None = None,
+    bfloat16: bool | None = None,
+) -> History:
+    """Train `student` in place on feature losses alone: the first of FitNets' two stages, or all there is
+    where nothing has a label. The second stage is `distill` or `train`, called afterwards.
+
+    Minimises the sum of weight * loss over `features`. Layers behind the last one named get no gradient and
+    stay as they are, but for the running statistics of batch norm.
+    Romero et al. 2015 (FitNets, arXiv 1412.6550) train up to one hint layer so, then the whole network.
+
+    Args:
+        all: as `distill`.
+
+    Raises:
+        ValueError: as `distill`, and where there are no features.
+    """
+    device = pick_device(device)
+    if not features:
+        raise ValueError("features must hold at least one FeatureTerm: there is nothing else to train on")
+    _refuse_teacher(teacher, student, augment)
+    _check_student(student, split, device)
+    bfloat16 = bfloat16_helps(student, device) if bfloat16 is None else bfloat16
+    recipe = Recipe(epochs, batch_size, learning_rate, weight_decay, seed, bfloat16, augment)
+    model, objective = with_features(
+        None, features, student, teacher, split, augmented=augment is not None, device=device, seed=seed
     )
     return fit(
-        student, split, objective, recipe, device=device,
-        validation=validation, progress=progress, checkpoint=checkpoint, log_dir=log_dir,
+        model, split, objective, recipe, device=device,
+        validation=None, progress=progress, checkpoint=checkpoint, log_dir=log_dir,
     )  # fmt: skip
 
 
@@ -175,87 +235,11 @@ def bfloat16_helps(model: nn.Module, device: torch.device) -> bool:
     return not grouped and sum(p.numel() for p in model.parameters()) >= 100_000
 
 
-class LabelObjective:
-    """Cross-entropy with the labels, smoothed or not."""
-
-    def __init__(self, label_smoothing: float | int):
-        self.label_smoothing = label_smoothing
-
-    def __call__(self, student_logits: Tensor, batch: Batch) -> LossTerms:
-        loss = F.cross_entropy(student_logits, batch.labels, label_smoothing=float(self.label_smoothing))
-        return LossTerms(total=loss, task=loss, distill=torch.zeros_like(loss))
-
-    def describe(self) -> dict[str, Any]:
-        return {"objective": "labels", "label_smoothing": self.label_smoothing}
-
-    def soft_targets(self, progress: float) -> None:
-        return None
-
-
-class CachedTeacher:
-    """A teacher's logits, looked up by the row of the image."""
-
-    def __init__(self, logits: Tensor, device: torch.device):
-        self.logits = logits.detach().float().to(device)
-        self.classes = logits.shape[1]
-
-    def __call__(self, batch: Batch) -> Tensor:
-        return self.logits[batch.positions.to(self.logits.device)]
-
-    def sample(self) -> Tensor:
-        return self.logits
-
-    def describe(self) -> str:
-        return "cached " + hashlib.sha256(self.logits.cpu().numpy().tobytes()).hexdigest()
-
-
-class LiveTeacher:
-    """A teacher that is asked about each augmented view."""
-
-    def __init__(self, module: nn.Module, classes: int, digest: str, bfloat16: bool):
-        self.module, self.classes, self.digest, self.bfloat16 = freeze(module), classes, digest, bfloat16
-        self.last: Tensor | None = None
-
-    def __call__(self, batch: Batch) -> Tensor:
-        with torch.no_grad(), torch.autocast(batch.images.device.type, torch.bfloat16, enabled=self.bfloat16):
-            self.last = logits_of(self.module(batch.images)).float()
-        return self.last
-
-    def sample(self) -> Tensor | None:
-        return self.last
-
-    def describe(self) -> str:
-        return "live " + self.digest
-
-
-class DistillationObjective:
-    """`kdlib.losses.distillation_loss` with scheduled temperature and alpha."""
-
-    def __init__(self, teacher: CachedTeacher | LiveTeacher, temperature: Schedule, alpha: Schedule):
-        self.teacher, self.temperature, self.alpha = teacher, temperature, alpha
-
-    def __call__(self, student_logits: Tensor, batch: Batch) -> LossTerms:
-        return distillation_loss(
-            student_logits,
-            self.teacher(batch),
-            batch.labels,
-            temperature=self.temperature(batch.progress),
-            alpha=self.alpha(batch.progress),
-        )
-
-    def describe(self) -> dict[str, Any]:
-        # A schedule is a function; its values at a few points are what a checkpoint can compare.
-        points = [0.0, 0.25, 0.5, 0.75, 1.0]
-        return {
-            "objective": "distillation",
-            "teacher": self.teacher.describe(),
-            "temperature": [float(self.temperature(point)) for point in points],
-            "alpha": [float(self.alpha(point)) for point in points],
-        }
-
-    def soft_targets(self, progress: float) -> Tensor | None:
-        logits = self.teacher.sample()
-        return None if logits is None else (logits / self.temperature(progress)).softmax(dim=1)
+def _refuse_teacher(teacher: nn.Module | Tensor, student: nn.Module, augment: Callable | None) -> None:
+    if student is teacher:
+        raise ValueError("student and teacher are the same object; a network cannot teach itself while it changes")
+    if augment is not None and isinstance(teacher, Tensor):
+        raise ValueError("augment needs the teacher module: cached logits belong to the images as they are")
 
 
 def _check_student(student: nn.Module, split: ImageSplit, device: torch.device) -> int:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from kdlib import data, losses, metrics, models, teachers, training
+from kdlib import data, loop, losses, metrics, models, objectives, teachers, training
 from kdlib.augment import random_crop_flip
 from kdlib.data import ImageSplit
 
@@ -135,7 +135,7 @@ def test_a_schedule_reaches_the_loss(split, monkeypatch):
         seen.append((temperature, alpha))
         return original(*arguments, temperature=temperature, alpha=alpha)
 
-    monkeypatch.setattr(training, "distillation_loss", spy)
+    monkeypatch.setattr(objectives, "distillation_loss", spy)
     training.distill(
         Linear(), Linear(), split, epochs=2, progress=False,
         temperature=lambda progress: 8 - 4 * progress, alpha=lambda progress: progress,
@@ -339,9 +339,9 @@ def test_without_augmentation_the_teacher_is_asked_once_about_each_image(split):
 def test_cached_logits_follow_the_image_through_the_shuffle(split):
     """Each image's logits name its row; the batches of every epoch must find their own."""
     rows = F.one_hot(torch.arange(len(split)) % 10, 10).float() * 50
-    objective = training.CachedTeacher(rows, torch.device("cpu"))
+    objective = objectives.CachedTeacher(rows, torch.device("cpu"))
     for positions in torch.randperm(len(split)).split(16):
-        batch = training.Batch(positions, split.normalized(positions), split.labels[positions], 0.0)
+        batch = loop.Batch(positions, split.normalized(positions), split.labels[positions], 0.0)
         assert torch.equal(objective(batch).argmax(dim=1), positions % 10)
 
 

@@ -152,7 +152,7 @@ class Progress:
     """A reporter for `kdlib.training`: called with records, it draws them as a live curve.
 
     A record is a dict with `epoch`, `step` (steps done over the whole run), `steps` (how many there will be)
-    and the current `loss`, `task` and `distill`, the latter two being None where a term is not in use. The
+    and the current `loss`, `task`, `distill` and `features`, all but the first None or absent where not in use. The
     curve closes itself at the last step; after an interrupted training, call `close`.
     """
 
@@ -163,7 +163,7 @@ class Progress:
     def __call__(self, record: dict[str, Any]) -> None:
         if self.curve is None:
             self.curve = Curve(record["steps"], self.title)
-        values = {name: record[name] for name in ("loss", "task", "distill") if record.get(name) is not None}
+        values = {name: record[name] for name in ("loss", "task", "distill", "features") if record.get(name) is not None}
         self.curve.update(record["step"], **values)
         if record["step"] == record["steps"]:
             self.close()
