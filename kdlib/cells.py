@@ -3,6 +3,7 @@
 import functools
 import itertools
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -90,16 +91,20 @@ def iterate_groups(
     client: Any,
     results: str | Path | None,
     progress: bool | CellProgress,
+    stop: threading.Event | None = None,
 ) -> Iterator[Row]:
     """As `iterate_cells`, for cells that are computed several together: compute(group) gives a list with a
     result or a `kdlib.pool.Failure` for each cell of the group. `settings` decide whether `results` fit.
+
+    Setting `stop`, from another thread, ends the rows as closing the iterator does: worker processes within
+    a second, this process or a cluster once a group has finished.
 
     A group of which some cells have a row is computed whole, so that a cell's companions, on which its last
     digits may depend, are always the same.
     """
     where = _backend(workers, client)
     journal = Journal(results, settings)
-    return _rows(where, compute, groups, journal, _reporter(progress))
+    return _rows(where, compute, groups, journal, _reporter(progress), stop or threading.Event())
 
 
 def table(rows: Iterable[Row], cells: Sequence[Cell]) -> pandas.DataFrame:
@@ -114,7 +119,12 @@ def table(rows: Iterable[Row], cells: Sequence[Cell]) -> pandas.DataFrame:
 
 
 def _rows(
-    where: Callable, compute: pool.Compute, groups: Sequence[Group], journal: Journal, report: CellProgress
+    where: Callable,
+    compute: pool.Compute,
+    groups: Sequence[Group],
+    journal: Journal,
+    report: CellProgress,
+    stop: threading.Event,
 ) -> Iterator[Row]:
     key = functools.partial(_key, names=groups[0][0])
     every = [cell for group in groups for cell in group]
@@ -123,11 +133,14 @@ def _rows(
     todo = [group for group in groups if any(key(cell) not in known for cell in group)]
 
     def computed() -> Iterator[Row]:
-        for group, outcome in where(compute, todo):
-            new = [pair for pair in zip(group, outcome, strict=True) if key(pair[0]) not in known]
-            journal.append(cell | result for cell, result in new if not isinstance(result, Failure))
-            for cell, result in new:
-                yield _failed(cell, result) if isinstance(result, Failure) else cell | result
+        for finished in where(compute, todo):
+            if finished is not None:
+                new = [pair for pair in zip(*finished, strict=True) if key(pair[0]) not in known]
+                journal.append(cell | result for cell, result in new if not isinstance(result, Failure))
+                for cell, result in new:
+                    yield _failed(cell, result) if isinstance(result, Failure) else cell | result
+            if stop.is_set():
+                return
 
     with journal:
         for done, row in enumerate(itertools.chain(found, computed()), start=1):

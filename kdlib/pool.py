@@ -2,7 +2,8 @@
 
 A group is a list of cells, computed together; its outcome is a list with a result or a `Failure` for each.
 Both ways of computing are generators of (group, outcome) in the order in which groups finish. Closing one
-drops what has not finished.
+drops what has not finished. Worker processes also give None a few times a second while nothing finishes,
+so that whoever iterates can close them then.
 """
 
 import os
@@ -27,6 +28,7 @@ Group = Sequence[Cell]
 Outcome = Sequence[Any]
 Compute = Callable[[Group], Outcome]
 
+SLICE_SECONDS = 0.25  # a wait without an end could not be stopped, on Windows not even interrupted
 IDLE_SECONDS = 300  # how long workers wait for the next sweep; starting them takes seconds
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -75,7 +77,9 @@ def in_this_process(compute: Compute, groups: Sequence[Group]) -> Iterator[tuple
         yield group, outcome
 
 
-def on_processes(compute: Compute, groups: Sequence[Group], workers: int) -> Iterator[tuple[Group, Outcome]]:
+def on_processes(
+    compute: Compute, groups: Sequence[Group], workers: int
+) -> Iterator[tuple[Group, Outcome] | None]:
     """On `workers` processes, which stay for the next sweep unless this one is ended before its time.
 
     `compute` and all it holds is written to a file once and read once by each worker. Functions and classes
@@ -96,8 +100,9 @@ def on_processes(compute: Compute, groups: Sequence[Group], workers: int) -> Ite
                 while queue and len(running) < (1 if alone else workers):
                     group = queue.popleft()
                     running[_executor(workers).submit(_compute, str(payload), group)] = group
-                # In slices, because a wait without an end cannot be interrupted on Windows.
-                finished, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
+                finished, _ = wait(running, timeout=SLICE_SECONDS, return_when=FIRST_COMPLETED)
+                if not finished:
+                    yield None
                 for future in finished:
                     group = running.pop(future)
                     error = future.exception()

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -107,6 +108,7 @@ def iterate(
     client: Any = None,
     results: str | Path | None = None,
     progress: bool | CellProgress = True,
+    stop: threading.Event | None = None,
 ) -> Iterator[Row]:
     """The rows of `run` one by one, as students finish: for a surface that fills while a class watches.
 
@@ -118,6 +120,8 @@ def iterate(
             speeds up small students too where the processor computes in it, at the cost of exactness.
         test_logits: a teacher's logits on `test`, for the agreement where `teacher` is given by its logits.
         progress: as `kdlib.cells.iterate_cells`; counts students trained.
+        stop: an event that ends the sweep once it is set, from another thread than the one that iterates: as
+            closing the iterator does, within a second where worker processes compute.
         and all others: as `run`.
 
     Raises:
@@ -132,7 +136,7 @@ def iterate(
     groups = even_groups(grid, cells.processes(workers, client), MOST_TOGETHER if students.together else 1)
     rows = cells.iterate_groups(
         students, groups, settings=students.settings() if results is not None else {},
-        workers=workers, client=client, results=results, progress=progress,
+        workers=workers, client=client, results=results, progress=progress, stop=stop,
     )  # fmt: skip
     return _repeat_controls(rows, temperatures)
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdlib import data, metrics, models, sweeps, training
+from kdlib import cells, data, metrics, models, sweeps, training
 from kdlib.augment import random_crop_flip
 from kdlib.inference import predict_logits
 from kdlib.students import Students, even_groups
@@ -135,6 +136,35 @@ def test_closing_the_iterator_ends_the_workers_in_the_middle_of_a_cell(tmp_path)
     rows.close()
     for path in tmp_path.iterdir():
         assert not alive(int(path.name))
+
+
+def test_an_event_ends_the_sweep_in_the_middle_of_a_cell(tmp_path):
+    """The second cell would take an hour."""
+
+    def linger(group):
+        (tmp_path / str(os.getpid())).touch()
+        time.sleep(3600 * (group[0]["number"] > 0))
+        return [{}]
+
+    stop = threading.Event()
+    groups = [[cell] for cell in numbers(0, 1, 2)]
+    options = {"workers": 2, "client": None, "results": None, "progress": False}
+    rows = cells.iterate_groups(linger, groups, settings={}, stop=stop, **options)
+    assert next(rows) == {"number": 0}
+    stop.set()
+    assert list(rows) == []
+    for path in tmp_path.iterdir():
+        assert not alive(int(path.name))
+
+
+def test_what_has_finished_is_not_lost_when_the_sweep_is_stopped(split, teacher, test):
+    stop = threading.Event()
+    rows = sweeps.iterate(
+        "tiny-cnn", teacher, split, test, epochs=1, workers=0, progress=False, stop=stop, **GRID
+    )
+    first = next(rows)
+    stop.set()
+    assert len([first, *rows]) == 7  # a group of four, of which three controls stand for two temperatures
 
 
 def test_progress_counts_cells(capsys):
