@@ -42,6 +42,7 @@ from kdlib.feature_relations import (
     relational_loss,
     similarity_loss,
 )
+from kdlib.feature_similarity import alignment_map, centered_kernel_alignment
 from kdlib.feature_terms import FeatureTerm, teacher_features
 
 __all__ = [
@@ -50,9 +51,11 @@ __all__ = [
     "FeatureTerm",
     "Regressor",
     "VariationalInformationLoss",
+    "alignment_map",
     "attention_map",
     "attention_transfer_loss",
     "capture",
+    "centered_kernel_alignment",
     "class_gradients",
     "contrastive_loss",
     "correlation_congruence_loss",

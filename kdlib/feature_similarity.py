@@ -1,0 +1,71 @@
+"""How alike two representations of the same images are: for looking, not for training."""
+
+from collections.abc import Mapping
+
+import pandas
+from jaxtyping import Float
+from torch import Tensor
+
+from kdlib._checks import checked
+from kdlib._feature_checks import check_features, check_match
+
+
+def _same_images(arguments: dict) -> None:
+    features, others = arguments["features"], arguments["others"]
+    check_match("features", features, "others", others, same=("batch",))
+    if len(features) < 4:
+        raise ValueError(f"features must hold at least 4 images, got {len(features)}")
+
+
+@checked(_same_images, features=check_features, others=check_features)
+def centered_kernel_alignment(
+    features: Float[Tensor, "n *shape"], others: Float[Tensor, "n *other_shape"], *, debiased: bool = True
+) -> float:
+    """Linear CKA of two sets of features of the same n images: HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)).
+
+    K and L are the Gram matrices of the flattened features. 1 for equal features, for any rotation of them
+    and any multiple; sizes and numbers of channels may differ. Kornblith et al. 2019, arXiv 1905.00414, with
+    the biased HSIC, trace(K H L H), which nears 1 for any two networks where n is not far above the number of
+    features. By default HSIC is the unbiased estimate of Song et al. 2012 (J. Mach. Learn. Res. 13), as
+    Nguyen, Raghu and Kornblith 2021, arXiv 2010.15327, use it: unrelated features then give about 0, and may
+    give a little less. Computed in float64. NaN where features do not vary between the images.
+
+    Raises:
+        ValueError: different numbers of images, or fewer than 4.
+    """
+    kernels = [_gram(values, debiased) for values in (features, others)]
+    (first, second), hsic = kernels, _unbiased_hsic if debiased else _biased_hsic
+    variances = hsic(first, first) * hsic(second, second)
+    return (hsic(first, second) / variances.clamp_min(0).sqrt()).item()
+
+
+def alignment_map(
+    features: Mapping[str, Tensor], others: Mapping[str, Tensor], *, debiased: bool = True
+) -> pandas.DataFrame:
+    """`centered_kernel_alignment` of every layer of one network (rows) with every layer of another (columns).
+
+    features, others: by layer, as the features of `kdlib.features.capture` and `teacher_features` come.
+    """
+    rows = {
+        layer: {other: centered_kernel_alignment(x, y, debiased=debiased) for other, y in others.items()}
+        for layer, x in features.items()
+    }
+    return pandas.DataFrame.from_dict(rows, orient="index", columns=list(others))
+
+
+def _gram(features: Tensor, debiased: bool) -> Tensor:
+    rows = features.detach().double().flatten(1)
+    rows = rows - rows.mean(dim=0)  # changes no HSIC, and keeps large means from cancelling
+    kernel = rows @ rows.T
+    return kernel.fill_diagonal_(0) if debiased else kernel
+
+
+def _biased_hsic(kernel: Tensor, other: Tensor) -> Tensor:
+    return (kernel * other).sum()  # of centred kernels: trace(K L)
+
+
+def _unbiased_hsic(kernel: Tensor, other: Tensor) -> Tensor:
+    """Song et al. 2012, equation 5, without its common factor 1 / (n (n - 3)); diagonals are zero."""
+    n = len(kernel)
+    sums = kernel.sum() * other.sum() / ((n - 1) * (n - 2))
+    return (kernel * other).sum() + sums - 2 / (n - 2) * (kernel.sum(dim=0) @ other.sum(dim=0))
