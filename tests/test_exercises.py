@@ -167,6 +167,23 @@ def test_hidden_factor_is_what_the_loss_loses():
     assert exercises.solution("hidden_factor")() == pytest.approx(factor.item(), rel=1e-4)
 
 
+def test_attention_rows_and_similarity_agree_with_the_librarys():
+    for (features,) in exercises.get("attention_rows").cases():
+        rows = kdlib.features.attention_map(features).flatten(1)
+        expected = rows / rows.norm(dim=1, keepdim=True)
+        assert torch.allclose(exercises.solution("attention_rows")(features), expected, rtol=1e-5)
+    for student, teacher in exercises.get("repair_similarity").cases():
+        expected = kdlib.features.similarity_loss(student, teacher).item()
+        assert exercises.solution("repair_similarity")(student, teacher).item() == pytest.approx(expected, rel=1e-5)
+        assert exercises.solution("gram_difference")(student, teacher).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_layer_pairs_have_one_size():
+    for student, teacher in exercises.get("layer_pairs").cases():
+        for first, second in exercises.solution("layer_pairs")(student, teacher).tolist():
+            assert student[first] == teacher[second]
+
+
 # -------------------------------------------------------------------- what the learner sees
 
 

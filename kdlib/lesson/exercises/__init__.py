@@ -6,7 +6,13 @@ answer never raises; the name of an exercise that does not exist is a ValueError
 
 from typing import Any
 
-from kdlib.lesson.exercises import lesson00, lesson01, lesson02, lesson03  # noqa: F401  (register their exercises)
+from kdlib.lesson.exercises import (  # noqa: F401  (register their exercises)
+    lesson00,
+    lesson01,
+    lesson02,
+    lesson03,
+    lesson04,
+)
 from kdlib.lesson.exercises._core import REGISTRY, Exercise, get
 from kdlib.lesson.exercises._judge import judge
 from kdlib.lesson.exercises._verdict import Hint, Solution, Verdict
