@@ -19,6 +19,8 @@ from kdlib.data import ImageSplit
 from kdlib.inference import logits_of
 from kdlib.loop import Recipe
 
+MemberLosses = Callable[[Tensor, Tensor, Tensor], Tensor]
+
 
 class GroupedNetwork(nn.Module):
     """Networks of one architecture as one: images (batch, members * channels, height, width) to logits
@@ -160,14 +162,29 @@ def distill_together(
     Raises:
         ValueError: the students cannot be laid side by side (`GroupedNetwork`); they are as they were then.
     """
+    losses = _Losses(temperatures, alphas)
+    return fit_together(students, teacher_logits, split, losses=losses, seeds=seeds, recipe=recipe)
+
+
+def fit_together(
+    students: Sequence[nn.Module],
+    teacher_logits: Float[Tensor, "n classes"],
+    split: ImageSplit,
+    *,
+    losses: MemberLosses,
+    seeds: Sequence[int],
+    recipe: Recipe,
+) -> list[float]:
+    """As `distill_together`, with any losses: called with student logits (batch, members, classes), labels
+    (batch, members) and teacher logits (batch, members, classes), they give one loss for each member."""
     with torch.random.fork_rng(devices=[]):
         network = GroupedNetwork(students, split.normalized(slice(8)))
-        losses = _fit(network, _Batches(split, teacher_logits, seeds), _Losses(temperatures, alphas), recipe)
+        means = _fit(network, _Batches(split, teacher_logits, seeds), losses, recipe)
     network.to(memory_format=torch.contiguous_format)
     network.hand_back(students)
     for student in students:
         student.eval()
-    return losses.tolist()
+    return means.tolist()
 
 
 class _Batches:
@@ -213,7 +230,7 @@ class _Losses:
         return self.alpha * distill + (1 - self.alpha) * task
 
 
-def _fit(network: GroupedNetwork, batches: _Batches, losses: _Losses, recipe: Recipe) -> Tensor:
+def _fit(network: GroupedNetwork, batches: _Batches, losses: MemberLosses, recipe: Recipe) -> Tensor:
     """The loop of `kdlib.loop` for a group; returns each member's mean loss over the last epoch."""
     images = len(batches.split)
     steps = math.ceil(images / recipe.batch_size)
