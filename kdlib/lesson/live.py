@@ -163,7 +163,8 @@ class Progress:
     def __call__(self, record: dict[str, Any]) -> None:
         if self.curve is None:
             self.curve = Curve(record["steps"], self.title)
-        values = {name: record[name] for name in ("loss", "task", "distill", "features") if record.get(name) is not None}
+        names = ("loss", "task", "distill", "features")
+        values = {name: record[name] for name in names if record.get(name) is not None}
         self.curve.update(record["step"], **values)
         if record["step"] == record["steps"]:
             self.close()
