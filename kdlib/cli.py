@@ -37,6 +37,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", dest="name", required=True, metavar="COMMAND")
 
     lab = commands.add_parser("lab", help="open JupyterLab at the first notebook")
+    lab.add_argument(
+        "--demo", metavar="LESSON", help="instead, a lesson's sliders in large type, for a class: 02"
+    )
     lab.add_argument("options", nargs="*", metavar="-- OPTION", help="options handed on to JupyterLab")
     lab.set_defaults(command=_lab)
 
@@ -66,9 +69,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _lab(options: argparse.Namespace) -> int:
-    from kdlib.lesson import course
+    if options.demo is None:
+        from kdlib.lesson import course
 
-    return course.open_lab(options.options)
+        return course.open_lab(options.options)
+    from kdlib.lesson import classroom
+
+    if options.options:
+        raise ValueError(f"--demo opens no JupyterLab that could take {' '.join(options.options)!r}")
+    classroom.show(options.demo)
+    return 0
 
 
 def _run(options: argparse.Namespace) -> int:

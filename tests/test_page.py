@@ -29,14 +29,15 @@ def test_page_draws_formulas_keeps_figures_and_captions_and_fetches_nothing():
         nbformat.v4.new_output("display_data", data={"image/png": "iVBORw0KGgo=", "text/plain": "<Figure>"}),
         nbformat.v4.new_output("display_data", data={"text/markdown": "*The caption says what to see.*"}),
     ]
-    text = "Soft targets $p_i^T$ and\n\n$$\\sum_i \\frac{p_i}{q_i}$$\n\n\\begin{align}a &= b\\end{align}\n"
+    text = "## Why $T^2$?\n\nSoft targets $p_i^T$ and\n\n$$\\sum_i \\frac{p_i}{q_i}$$\n\n"
+    text += "\\begin{align}a &= b\\end{align}\n"
     cells = [nbformat.v4.new_markdown_cell(text), nbformat.v4.new_code_cell("plot()", outputs=outputs)]
     notebook = nbformat.v4.new_notebook(cells=cells, metadata={"widgets": {"state": {}}})
     html = page.render(notebook, "01_principle")
     fetched = Fetched()
     fetched.feed(html)
     assert fetched.addresses == [] and "script" not in fetched.tags
-    assert fetched.tags.count("math") == 3 and fetched.tags.count("mfrac") == 1
+    assert fetched.tags.count("math") == 4 and fetched.tags.count("mfrac") == 1
     assert "data:image/png;base64,iVBORw0KGgo=" in html and "<em>The caption says what to see.</em>" in html
     assert "IntSlider" not in html and "<title>01_principle</title>" in html
     assert len(notebook.cells[1].outputs) == 3 and "widgets" in notebook.metadata

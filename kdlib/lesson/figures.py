@@ -36,6 +36,9 @@ COLOURS = {
     "muted": "#767676",
 }
 
+# How an interactive figure is described where no kernel runs; what it moves follows.
+INTERACTIVE = "Interactive figure: open the notebook in JupyterLab to move"
+
 _CYCLE = ["blue", "vermillion", "green", "orange", "purple", "sky blue", "black"]
 
 STYLE = {

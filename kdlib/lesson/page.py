@@ -11,6 +11,7 @@ from nbconvert.exporters import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
+_MATHML = "http://www.w3.org/1998/Math/MathML"
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 _TEMPLATE = """
@@ -26,13 +27,23 @@ class _Markdown(IPythonRenderer):
     """Markdown whose formulas are MathML."""
 
     def inline_math(self, body: str) -> str:
-        return latex2mathml.converter.convert(body, display="inline")
+        return _mathml(body, "inline")
 
     def block_math(self, body: str) -> str:
-        return latex2mathml.converter.convert(body, display="block")
+        return _mathml(body, "block")
 
     def latex_environment(self, name: str, body: str) -> str:
         return self.block_math(rf"\begin{{{name}}}{body}\end{{{name}}}")
+
+
+def _mathml(formula: str, display: str) -> str:
+    # nbconvert parses headings as XML and would give elements of a named namespace a prefix that HTML has not.
+    return latex2mathml.converter.convert(formula, display=display).replace(f' xmlns="{_MATHML}"', "")
+
+
+def render_markdown(source: str, attachments: dict | None = None) -> str:
+    """The HTML of a text in Markdown, with formulas as MathML."""
+    return MarkdownWithMath(renderer=_Markdown(escape=False, attachments=attachments or {})).render(source)
 
 
 class _PageExporter(HTMLExporter):
@@ -42,8 +53,7 @@ class _PageExporter(HTMLExporter):
 
     @jinja2.pass_context
     def markdown2html(self, context, source: str) -> str:
-        attachments = context.get("cell", {}).get("attachments", {})
-        return MarkdownWithMath(renderer=_Markdown(escape=False, attachments=attachments)).render(source)
+        return render_markdown(source, context.get("cell", {}).get("attachments", {}))
 
 
 def _without_widgets(notebook: NotebookNode) -> NotebookNode:

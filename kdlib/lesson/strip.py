@@ -7,7 +7,7 @@ from typing import Any
 import anywidget
 import traitlets
 
-from kdlib.lesson import browser
+from kdlib.lesson import browser, figures
 from kdlib.lesson.canvas import BlittedFigure
 
 
@@ -35,7 +35,7 @@ class FrameStrip(anywidget.AnyWidget):
         )
 
     def __repr__(self) -> str:
-        return f"Interactive figure: open the notebook in JupyterLab to move {', '.join(self.labels)}."
+        return f"{figures.INTERACTIVE} {', '.join(self.labels)}."
 
 
 def _written(value: Any) -> str:

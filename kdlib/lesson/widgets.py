@@ -45,7 +45,12 @@ __all__ = [
 
 _WHOLE_LABEL = {"description_width": "initial"}
 _SLIDER_STYLE = {**_WHOLE_LABEL, "handle_color": figures.COLOURS["teacher"]}
-_LARGE_TYPE = "<style>.kd-explorer { --jp-widgets-font-size: 16px; }</style>"
+# Large type; and in a narrow page the track of a slider goes below a long label, not to nothing.
+_STYLE = """<style>
+.kd-explorer { --jp-widgets-font-size: 16px; }
+.kd-explorer .widget-hslider { flex-wrap: wrap; height: auto; }
+.kd-explorer .widget-hslider .slider-container { min-width: 8rem; }
+</style>"""
 
 
 def slider(
@@ -174,7 +179,7 @@ class Explorer(ipywidgets.VBox):
                 ),
                 self.image,
                 self._trouble,
-                ipywidgets.HTML(f"{_LARGE_TYPE}<em>{escape(caption)}</em>"),
+                ipywidgets.HTML(f"{_STYLE}<em>{escape(caption)}</em>"),
             ]
         )
         self.add_class("kd-explorer")
@@ -197,7 +202,7 @@ class Explorer(ipywidgets.VBox):
 
     def __repr__(self) -> str:
         names = ", ".join(control.description for control in self.controls.values())
-        return f"Interactive figure: open the notebook in JupyterLab to move {names}."
+        return f"{figures.INTERACTIVE} {names}."
 
 
 def twin(

@@ -3,6 +3,13 @@ window.kdDriver = (() => {
   const panel = () => window.jupyterapp?.shell.currentWidget;
   const kernel = () => panel()?.sessionContext?.session?.kernel;
   const cells = () => panel().content.model.toJSON().cells;
+  const described = (node) => `${node.tagName} ${node.getAttribute("class")} ${node.textContent.slice(0, 40)}`;
+  // What must not cover anything else.
+  const BLOCKS = `.kd-slide h2, .kd-slide nav, .kd-slider, .kd-hero svg, .kd-image, .kd-picker, .kd-numbers,
+    .kd-caption, .kd-frames, .kd-explorer .widget-hslider, .kd-explorer img, .kd-explorer .widget-html`;
+  const areCrossing = (one, two) =>
+    Math.min(one.right, two.right) - Math.max(one.left, two.left) > 1 &&
+    Math.min(one.bottom, two.bottom) - Math.max(one.top, two.top) > 1;
   let heights;
 
   return {
@@ -51,13 +58,25 @@ window.kdDriver = (() => {
       for (const output of document.querySelectorAll(".jp-OutputArea-output")) {
         const edge = output.getBoundingClientRect().right + 1;
         for (const part of output.querySelectorAll(".kd-hero *, .kd-strip *, .kd-explorer *")) {
-          const name = `${part.tagName} ${part.getAttribute("class")} ${part.textContent.slice(0, 40)}`;
+          const name = described(part);
           if (part.getBoundingClientRect().right > edge) found.push(`beyond the edge: ${name}`);
           const shortened = part.matches(".widget-label") && part.scrollWidth > part.clientWidth;
           if (shortened) found.push(`shortened: ${name}`);
+          const squeezed = part.matches("input[type=range], .slider-container") && part.clientWidth < 60;
+          if (squeezed) found.push(`too short to be moved: ${name}`);
         }
       }
       return found;
+    },
+
+    overlaps() {
+      const blocks = [...document.querySelectorAll(BLOCKS)].map((block) => [block, block.getBoundingClientRect()]);
+      return blocks.flatMap(([block, box], index) =>
+        blocks
+          .slice(index + 1)
+          .filter(([other, its]) => !block.contains(other) && !other.contains(block) && areCrossing(box, its))
+          .map(([other]) => `${described(block)} and ${described(other)} overlap`),
+      );
     },
 
     watchHeights(slider) {

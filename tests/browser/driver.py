@@ -85,6 +85,10 @@ class Notebook:
         """What does not fit: parts of our widgets beyond the edge of their output, and shortened labels."""
         return self.page.evaluate("() => kdDriver.cutOff()")
 
+    def overlaps(self) -> list[str]:
+        """Parts of our widgets that cover each other."""
+        return self.page.evaluate("() => kdDriver.overlaps()")
+
     def sliders(self) -> list[Locator]:
         """Every slider of the notebook, from top to bottom."""
         return self.page.locator(SLIDER).all()

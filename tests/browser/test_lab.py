@@ -143,6 +143,7 @@ def test_nothing_is_cut_off_at_double_zoom(open_notebook):
     zoomed = {"viewport": {"width": 700, "height": 500}, "device_scale_factor": 2}
     notebook = run(open_notebook(EVERY_WIDGET, **zoomed))
     assert notebook.cut_off() == []
+    assert notebook.overlaps() == []
     assert_sound(notebook)
 
 

@@ -89,11 +89,11 @@ export function logScale(minimum, maximum) {
   };
 }
 
-let pickers = 0; // tells the pickers of a page apart; crypto.randomUUID exists on secure pages only
-
 /** A row of small images of which one is chosen, by mouse or by arrow keys. */
 export function picker({ images, names, onPick }) {
-  const group = `kd-picker-${pickers++}`;
+  // Of the radio buttons of one name, one is chosen in the whole page, which may hold many pickers, each from a
+  // script of its own.
+  const group = `kd-picker-${Math.random()}`;
   const radios = images.map((_, index) => {
     const radio = html("input", { type: "radio", name: group, "data-lm-suppress-shortcuts": "true" });
     radio.addEventListener("change", () => onPick(index));

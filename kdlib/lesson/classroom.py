@@ -1,0 +1,209 @@
+"""The interactive figures of a lesson alone, in large type, for a projector (`kdlib lab --demo 02`).
+
+From the lesson's committed notebook a smaller one is made: the cells that show an interactive figure, the cells
+that they need (see `slicing`), and above each figure the heading of its section. Voila runs it in a kernel of its
+own and shows nothing but these headings and figures.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import webbrowser
+from collections.abc import Iterator
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import nbformat
+from ipykernel.kernelspec import write_kernel_spec
+from IPython.utils.capture import CapturedIO
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from kdlib.lesson import canvas, course, figures, page, slicing
+
+_TEMPLATE = "classroom"
+_DPI = 140  # pictures are drawn larger than in a lesson, as sharp as a projector of 1280 pixels shows them
+# What else is installed for JupyterLab is left out: it need not fit the JupyterLab inside Voila.
+_EXTENSIONS = ("anywidget", "@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8")
+_KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+_STOP_SECONDS = 10
+
+
+def find(name: str, notebooks: list[Path]) -> Path:
+    """The notebook that is meant by 02, 2, temperature or 02_temperature.
+
+    Raises:
+        ValueError: none of them is.
+    """
+    for path in notebooks:
+        number, _, title = path.stem.partition("_")
+        by_number = name.isdecimal() and number.isdecimal() and int(name) == int(number)
+        if by_number or name in (path.name, path.stem, title):
+            return path
+    there_are = ", ".join(path.stem for path in notebooks) or "none"
+    raise ValueError(f"there is no lesson {name!r}; there are: {there_are}")
+
+
+def build(path: Path) -> NotebookNode:
+    """The notebook of a lesson's interactive figures.
+
+    Raises:
+        ValueError: the lesson has no interactive figure, or a cell that is not plain Python.
+    """
+    headings, sources, figures_of = _outline(path)
+    if not figures_of:
+        raise ValueError(f"{path.stem} has no interactive figure to show")
+    needed = {position for figure in figures_of for position in slicing.needed(sources, figure)}
+    built = [new_code_cell(f"from kdlib.lesson import classroom\nclassroom.prepare({str(path.parent)!r})")]
+    for position in sorted(needed):
+        if position in figures_of:
+            number = figures_of.index(position) + 1
+            built.append(new_markdown_cell(_header(headings[position], number, len(figures_of))))
+        built.append(new_code_cell(f"%%capture _captured\n{sources[position]}"))
+        if position in figures_of:
+            built.append(new_code_cell("classroom.show_figures(_captured)"))
+    return new_notebook(cells=built, metadata={"kernelspec": _KERNEL, "title": path.stem})
+
+
+def _outline(path: Path) -> tuple[list[str], list[str], list[int]]:
+    """Of each code cell the heading above it and its source, and which of them show a figure."""
+    heading, headings, sources, with_figure = path.stem, [], [], []
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "markdown":
+            heading = ([heading] + re.findall(r"^#{1,2} (.*)", cell.source, re.MULTILINE))[-1]
+        elif cell.cell_type == "code":
+            if any(_is_figure(output.get("data", {})) for output in cell.outputs):
+                with_figure.append(len(sources))
+            headings.append(heading)
+            sources.append(cell.source)
+    return headings, sources, with_figure
+
+
+def _is_figure(data: dict) -> bool:
+    return data.get("text/plain", "").startswith(figures.INTERACTIVE)
+
+
+def _header(heading: str, number: int, count: int) -> str:
+    """The heading of a figure, with links to the figures before and after it."""
+    links = [
+        f'<a href="#figure-{other}">{word}</a>' if 1 <= other <= count else ""
+        for word, other in (("previous", number - 1), ("next", number + 1))
+    ]
+    return (
+        f'<header class="kd-slide" id="figure-{number}">{page.render_markdown(f"## {heading}")}'
+        f"<nav>{links[0]}<span>{number} of {count}</span>{links[1]}</nav></header>"
+    )
+
+
+def prepare(folder: str) -> None:
+    """In the kernel: run where the lesson runs, and draw larger pictures."""
+    os.chdir(folder)
+    canvas.DPI = _DPI
+
+
+def show_figures(captured: CapturedIO) -> None:
+    """In the kernel: display the interactive figures among the outputs of a cell, and nothing else."""
+    for output in captured.outputs:
+        if _is_figure(output.data):
+            output.display()
+
+
+def show(name: str) -> None:
+    """Open the interactive figures of a lesson in the browser, until Ctrl-C.
+
+    Raises:
+        ValueError: no such lesson, or one without interactive figures.
+        FileNotFoundError: the current folder is not inside a copy of the repository.
+        OSError: Voila ended by itself.
+    """
+    path = find(name, course.lessons(course.require_repository()))
+    notebook = build(path)
+    with _requests_to_end() as requests, tempfile.TemporaryDirectory(prefix="kdlib-classroom-") as folder:
+        with _voila(notebook, Path(folder)) as (process, port):
+            opened = False
+            while process.poll() is None and not requests:
+                if not opened and _answers(port):
+                    opened = True
+                    url = f"http://127.0.0.1:{port}/"
+                    print(f"{path.stem} for the classroom: {url}\nCtrl-C ends it.", flush=True)
+                    webbrowser.open(url)
+                time.sleep(0.1)
+            if not requests:
+                log = Path(folder, "voila.log").read_text(encoding="utf-8", errors="replace")
+                raise OSError(f"Voila ended by itself, with status {process.returncode}:\n{log}")
+
+
+@contextlib.contextmanager
+def _requests_to_end() -> Iterator[list[int]]:
+    """The signals to end that have arrived. They interrupt nothing, so that the end is always in order."""
+    arrived: list[int] = []
+    names = ("SIGINT", "SIGTERM", "SIGHUP")  # the last, where it exists, when the terminal is closed
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {
+        number: signal.signal(number, lambda number, frame: arrived.append(number)) for number in numbers
+    }
+    try:
+        yield arrived
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _voila(notebook: NotebookNode, folder: Path) -> Iterator[tuple[subprocess.Popen, int]]:
+    """Voila on a free port of this computer alone, with everything that it writes in `folder`."""
+    nbformat.write(notebook, folder / "classroom.ipynb")
+    write_kernel_spec(folder / "jupyter" / "kernels" / "python3")
+    with as_file(files("kdlib.lesson") / "static" / _TEMPLATE) as template:
+        shutil.copytree(template, folder / "jupyter" / "voila" / "templates" / _TEMPLATE)
+    environment = course.environment(TMPDIR=str(folder), JUPYTER_NO_CONFIG="1")
+    course.prepend(environment, "JUPYTER_PATH", folder / "jupyter")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with (folder / "voila.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "voila", "classroom.ipynb", *_options(port)],
+            cwd=folder,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C must not reach Voila and its kernels: they are told to end, in order
+        )
+    try:
+        yield process, port
+    finally:
+        process.terminate()  # upon which Voila ends its kernels
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _options(port: int) -> list[str]:
+    options = {
+        "Voila.ip": "127.0.0.1",
+        "Voila.port": port,
+        "Voila.port_retries": 0,
+        "Voila.open_browser": False,
+        "VoilaConfiguration.template": _TEMPLATE,
+        "VoilaConfiguration.show_tracebacks": True,
+    }
+    extensions = [f"--VoilaConfiguration.extension_allowlist={name}" for name in _EXTENSIONS]
+    return [f"--{name}={value}" for name, value in options.items()] + extensions
+
+
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
