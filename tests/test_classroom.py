@@ -96,12 +96,25 @@ def test_run_it_shows_the_figures_alone_larger_and_in_the_lesson_s_folder(tmp_pa
     monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
     path = lesson(tmp_path)
     notebook = classroom.build(path)
-    notebook.cells.append(nbformat.v4.new_code_cell("import os; print(dots_per_inch > 100, os.getcwd())"))
+    told = (
+        "import os\nfrom kdlib.lesson import live\nprint(dots_per_inch, live.somebody_watches(), os.getcwd())"
+    )
+    notebook.cells.append(nbformat.v4.new_code_cell(told))
     NotebookClient(notebook, kernel_name="python3").execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     *shown, told = outputs
     assert len(shown) == 2 and all(VIEW in output.data for output in shown)
-    assert told.text == f"True {path.parent}\n"
+    assert told.text == f"140 True {path.parent}\n"
+
+
+def test_a_live_surface_counts_though_the_committed_notebook_shows_its_last_picture(tmp_path):
+    path = lesson(tmp_path, figures=0)
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells.append(
+        nbformat.v4.new_code_cell("live = surface.LiveSurface(rows, caption='')\nlive.show()")
+    )
+    nbformat.write(notebook, path)
+    assert classroom.build(path).cells[-1].source == "classroom.show_figures(_captured)"
 
 
 @pytest.mark.parametrize(

@@ -26,13 +26,14 @@ from IPython.utils.capture import CapturedIO
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from kdlib.lesson import canvas, course, figures, page, slicing
+from kdlib.lesson import canvas, course, figures, live, page, slicing
 
 _TEMPLATE = "classroom"
 _DPI = 140  # pictures are drawn larger than in a lesson, as sharp as a projector of 1280 pixels shows them
 # What else is installed for JupyterLab is left out: it need not fit the JupyterLab inside Voila.
 _EXTENSIONS = ("anywidget", "@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8")
 _KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+_LIVE = "LiveSurface("  # the committed notebook has its last picture, and no trace of its buttons
 _STOP_SECONDS = 10
 
 
@@ -79,7 +80,8 @@ def _outline(path: Path) -> tuple[list[str], list[str], list[int]]:
         if cell.cell_type == "markdown":
             heading = ([heading] + re.findall(r"^#{1,2} (.*)", cell.source, re.MULTILINE))[-1]
         elif cell.cell_type == "code":
-            if any(_is_figure(output.get("data", {})) for output in cell.outputs):
+            left = any(_is_figure(output.get("data", {})) for output in cell.outputs)
+            if left or _LIVE in cell.source:
                 with_figure.append(len(sources))
             headings.append(heading)
             sources.append(cell.source)
@@ -103,9 +105,10 @@ def _header(heading: str, number: int, count: int) -> str:
 
 
 def prepare(folder: str) -> None:
-    """In the kernel: run where the lesson runs, and draw larger pictures."""
+    """In the kernel: run where the lesson runs, draw larger pictures, let what is live wait for its button."""
     os.chdir(folder)
     canvas.DPI = _DPI
+    live.in_class = True
 
 
 def show_figures(captured: CapturedIO) -> None:

@@ -36,8 +36,8 @@ COLOURS = {
     "muted": "#767676",
 }
 
-# How an interactive figure is described where no kernel runs; what it moves follows.
-INTERACTIVE = "Interactive figure: open the notebook in JupyterLab to move"
+# How the description of an interactive figure begins, which is all that is left of it where no kernel runs.
+INTERACTIVE = "Interactive figure: open the notebook in JupyterLab"
 
 _CYCLE = ["blue", "vermillion", "green", "orange", "purple", "sky blue", "black"]
 

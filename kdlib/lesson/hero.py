@@ -27,7 +27,7 @@ class _Hero(anywidget.AnyWidget):
 
     def __repr__(self) -> str:
         moved = "temperature" if self.alpha is None else "temperature, alpha"
-        return f"{figures.INTERACTIVE} {moved} and to pick an image."
+        return f"{figures.INTERACTIVE} to move {moved} and to pick an image."
 
 
 class TemperatureHero(_Hero):

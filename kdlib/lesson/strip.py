@@ -35,7 +35,7 @@ class FrameStrip(anywidget.AnyWidget):
         )
 
     def __repr__(self) -> str:
-        return f"{figures.INTERACTIVE} {', '.join(self.labels)}."
+        return f"{figures.INTERACTIVE} to move {', '.join(self.labels)}."
 
 
 def _written(value: Any) -> str:

@@ -305,7 +305,7 @@ class LiveSurface(ipywidgets.VBox):
                 self._refresh()
 
     def __repr__(self) -> str:
-        return "Interactive figure: open the notebook in JupyterLab and press Start."
+        return f"{figures.INTERACTIVE} and press Start."
 
 
 _shown: dict[Path, LiveSurface] = {}

@@ -202,7 +202,7 @@ class Explorer(ipywidgets.VBox):
 
     def __repr__(self) -> str:
         names = ", ".join(control.description for control in self.controls.values())
-        return f"{figures.INTERACTIVE} {names}."
+        return f"{figures.INTERACTIVE} to move {names}."
 
 
 def twin(
