@@ -3,6 +3,7 @@
 import os
 import signal
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
@@ -33,3 +34,19 @@ def pytest_runtest_makereport(item, call):
         report.outcome = "failed"
         report.longrepr = f"KDLIB_REQUIRE_BROWSER=1 allows no skip: {report.longrepr}"
     return report
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory) -> list[Path]:
+    """Two untrained students, exported as ONNX files that `kdlib serve` takes: "small" and "other"."""
+    from kdlib import data, models
+    from kdlib.deploy.export import export_onnx
+
+    dataset, folder = data.load(), tmp_path_factory.mktemp("exported")
+    options = {"classes": dataset.classes, "mean": dataset.mean, "std": dataset.std}
+    return [
+        export_onnx(
+            models.build("tiny-cnn", seed=seed), folder / f"{name}.onnx", image_shape=(1, 28, 28), **options
+        )
+        for seed, name in enumerate(["small", "other"])
+    ]

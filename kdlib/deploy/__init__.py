@@ -1,0 +1,1 @@
+"""What leaves the notebook: models exported to files, and a web page that serves them."""

@@ -1,0 +1,135 @@
+"""An exported model, loaded once: pictures in, classes with probabilities out."""
+
+import base64
+import io
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from jaxtyping import Float32
+from PIL import Image
+
+from kdlib.deploy.description import Description
+from kdlib.deploy.webapp.images import model_input
+
+SHOWN = 10  # classes in an answer, the most probable first
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of one picture.
+
+    predictions: (class, probability) of at most ten classes, the most probable first
+    milliseconds: what the network took, without decoding and resizing the picture
+    seen: the picture as the network saw it
+    """
+
+    predictions: list[tuple[str, float]]
+    milliseconds: float
+    seen: Image.Image
+
+    def seen_as_address(self) -> str:
+        """The picture as a data: address, to be shown on a page."""
+        file = io.BytesIO()
+        self.seen.save(file, format="png")
+        return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+class Classifier:
+    """A model exported by `kdlib.deploy.export.export_onnx`, in onnxruntime, on one thread.
+
+    One thread that sleeps between requests: threads that wait in a loop for the next request, onnxruntime's
+    default, cost four times the processor time.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no ONNX model, does not describe itself, or does not do what it says.
+    """
+
+    def __init__(self, path: str | PathLike):
+        self.file = Path(path)
+        content = self.file.read_bytes()
+        self.bytes = len(content)
+        self._session = _session(content, self.file.name)
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        self.description = Description.from_metadata(metadata, self.file.name)
+        self.name = self.description.name
+        self._check()
+
+    def classify(self, picture: Image.Image, *, invert: bool = False) -> Answer:
+        """Classify a decoded picture (`kdlib.deploy.webapp.images.decode`)."""
+        seen, images = model_input(picture, self.description, invert=invert)
+        start = time.perf_counter()
+        logits = self._logits(images)
+        milliseconds = 1000 * (time.perf_counter() - start)
+        probabilities = _softmax(logits)
+        best = np.argsort(-probabilities, kind="stable")[:SHOWN]
+        predictions = [(self.description.classes[label], float(probabilities[label])) for label in best]
+        return Answer(predictions, milliseconds, seen)
+
+    def about(self) -> dict[str, Any]:
+        """What the page shows of the model."""
+        described = self.description
+        shape = {name: getattr(described, name) for name in ("channels", "height", "width")}
+        normalisation = {name: list(getattr(described, name)) for name in ("mean", "std", "value_range")}
+        return {
+            "name": self.name,
+            "bytes": self.bytes,
+            "classes": list(described.classes),
+            **shape,
+            **normalisation,
+        }
+
+    def _logits(
+        self, images: Float32[np.ndarray, "1 channels height width"]
+    ) -> Float32[np.ndarray, " classes"]:
+        (logits,) = self._session.run(None, {self._session.get_inputs()[0].name: images})
+        return logits[0]
+
+    def _check(self) -> None:
+        """Run it once: its first run is slow, and a model that cannot run had better not be served."""
+        described = self.description
+        grey = Image.new("L", (described.width, described.height), 128)
+        try:
+            logits = self._logits(model_input(grey, described)[1])
+        except Exception as error:  # onnxruntime has a class of its own for each kind of failure
+            raise ValueError(f"{self.file.name} cannot process the images it describes: {error}") from error
+        if logits.shape != (len(described.classes),) or not np.isfinite(logits).all():
+            raise ValueError(
+                f"{self.file.name} must answer with a finite logit for each of its {len(described.classes)} classes"
+            )
+
+
+def load(paths: Sequence[str | PathLike]) -> list[Classifier]:
+    """The models in these files, numbered where they have the same name.
+
+    Raises:
+        OSError, ValueError: see `Classifier`.
+    """
+    classifiers = [Classifier(path) for path in paths]
+    names = [classifier.name for classifier in classifiers]
+    for number, classifier in enumerate(classifiers, start=1):
+        if names.count(classifier.name) > 1:
+            classifier.name = f"{classifier.name} {number}"
+    return classifiers
+
+
+def _session(content: bytes, file: str) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # errors; they are raised as well
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a class of its own for each kind of failure
+        raise ValueError(f"{file} is no model that onnxruntime can load: {error}") from error
+
+
+def _softmax(logits: Float32[np.ndarray, " classes"]) -> Float32[np.ndarray, " classes"]:
+    powers = np.exp(logits - logits.max())
+    return powers / powers.sum()

@@ -1,0 +1,178 @@
+"""`kdlib serve`: the application behind waitress, on one port, for strangers too.
+
+waitress reads requests in one thread and answers them in a few others, so a client that sends slowly holds no
+thread. Three things are changed here: its own error messages are JSON like those of the application, a refused
+upload is let run out so that its sender gets to read the refusal, and the time for sending a request is limited
+as a whole, not per byte.
+"""
+
+import errno
+import json
+import logging
+import os
+import signal
+import socket
+import time
+import warnings
+from collections.abc import Sequence
+from os import PathLike
+
+from PIL import Image
+from waitress import create_server
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
+from waitress.task import ErrorTask
+from waitress.utilities import RequestEntityTooLarge
+
+from kdlib.deploy.webapp.app import HEADERS, MAX_BYTES, create_app
+from kdlib.deploy.webapp.classifier import load
+
+THREADS = 8  # more than `images.QUEUE`: some are left for small pictures while large ones wait
+CONNECTIONS = 100
+SECONDS = 30  # for sending a request, or between two
+DISCARDED_BYTES = 64 * 2**20  # of a body that is too large
+
+
+def serve(paths: Sequence[str | PathLike], *, host: str = "127.0.0.1", port: int = 8000) -> None:
+    """Serve one or two exported models until Ctrl-C or SIGTERM. Port 0 stands for any free port.
+
+    Raises:
+        ValueError: more than two models; a file that is no model exported by kdlib.
+        OSError: a file cannot be read; the port is taken or may not be used.
+    """
+    if not 1 <= len(paths) <= 2:
+        raise ValueError(f"one model is served, or two side by side; got {len(paths)}")
+    classifiers = load(paths)
+    listening = _bind(host, port)
+    # The application has a limit of its own, below the size at which Pillow begins to warn.
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # warns whenever a request has to wait
+    server = create_server(
+        create_app(classifiers),
+        sockets=[listening],
+        threads=THREADS,
+        connection_limit=CONNECTIONS,
+        channel_timeout=SECONDS,
+        cleanup_interval=5,
+        max_request_body_size=MAX_BYTES + 1,  # the first size that waitress refuses
+        max_request_header_size=32 * 2**10,
+        inbuf_overflow=2 * MAX_BYTES,  # larger bodies would go to a temporary file
+        ident=None,
+        log_socket_errors=False,
+        asyncore_use_poll=True,
+    )
+    server.channel_class = Channel
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    names = " and ".join(classifier.name for classifier in classifiers)
+    print(f"Serving {names} at {_address(listening)} (Ctrl-C ends it)", flush=True)
+    server.run()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """A socket on the first address of `host`."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listening = socket.socket(family, kind, protocol)
+    if os.name == "posix":  # elsewhere it would share the port with another program
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind(address)
+        listening.listen()
+    except OSError as error:
+        listening.close()
+        reasons = {
+            errno.EADDRINUSE: "is taken by another program",
+            errno.EACCES: "may not be used by this user",
+        }
+        reason = reasons.get(error.errno, f"cannot be used ({error.strerror})")
+        remedy = "choose another with --port, or any free one with --port 0"
+        raise OSError(f"port {port} of {host} {reason}; {remedy}") from error
+    return listening
+
+
+def _address(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+class JSONErrorTask(ErrorTask):
+    """Answers a request that waitress itself refuses as the application would."""
+
+    def execute(self) -> None:
+        error = self.request.error
+        # 501 for an unknown transfer encoding would call a fault of the request one of the server.
+        status = f"{error.code} {error.reason}" if error.code != 501 else "400 Bad Request"
+        reason = f"{error.reason}: {error.body}".lower()
+        if isinstance(error, RequestEntityTooLarge):
+            reason = f"the request is too large; at most {MAX_BYTES // 2**20} MiB are taken"
+        body = json.dumps({"error": reason}).encode()
+        self.status = status
+        self.response_headers += [
+            *HEADERS.items(),
+            ("Content-Type", "application/json"),
+            ("Cache-Control", "no-store"),
+        ]
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+class Parser(HTTPRequestParser):
+    """Reads a request; of one that is too large it keeps nothing, but lets the body run out.
+
+    A client that is still sending when the connection is closed sees a broken connection, not the answer.
+    """
+
+    _refused = False
+
+    def __init__(self, adj):
+        super().__init__(adj)
+        self.began = time.time()
+
+    def received(self, data: bytes) -> int:
+        """Take what has arrived; returns how many bytes of it belong to this request."""
+        if not self._refused:
+            consumed = super().received(data)
+            if not isinstance(self.error, RequestEntityTooLarge):
+                return consumed
+            self._refused = True
+            if self.expect_continue or self.content_length > DISCARDED_BYTES:
+                self.expect_continue = False  # it has sent nothing yet and will not
+                return consumed
+            self.body_rcv.getbuf().close()
+            self.body_rcv.buf = _Nowhere()
+            self.body_bytes_received = 0
+            self.completed = self.body_rcv.completed
+            return consumed
+        consumed = self.body_rcv.received(data)
+        self.body_bytes_received += consumed
+        finished = self.body_rcv.completed or self.body_rcv.error
+        self.completed = bool(finished) or self.body_bytes_received > DISCARDED_BYTES
+        return consumed
+
+
+class _Nowhere:
+    """A buffer that keeps nothing."""
+
+    def append(self, data: bytes) -> None:
+        """Forget it."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+    def __len__(self) -> int:
+        return 0
+
+
+class Channel(HTTPChannel):
+    """A connection on which a request must arrive as a whole within the time limit."""
+
+    parser_class = Parser
+    error_task_class = JSONErrorTask
+
+    def handle_read(self) -> None:
+        """Read what has arrived."""
+        super().handle_read()
+        request = self.request
+        if request is not None:  # it is not complete yet: what arrived does not buy it more time
+            self.last_activity = request.began
