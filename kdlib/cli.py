@@ -1,4 +1,4 @@
-"""The commands of the workbook: `kdlib lab`, `run`, `train-teacher`, `record` and `doctor`.
+"""The commands of the workbook: `kdlib lab`, `run`, `serve`, `train-teacher`, `record` and `doctor`.
 
 Each command imports what it needs when it runs, so that `kdlib --help` answers at once.
 Exit status: 0 all is well, 1 something failed, 2 the command could not begin, 130 interrupted.
@@ -50,6 +50,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--jobs", type=int, metavar="N", help="how many at a time; default: one per core")
     run.set_defaults(command=_run)
 
+    serve = commands.add_parser("serve", help="classify pictures with exported models, on a web page")
+    serve.add_argument("models", nargs="+", metavar="MODEL.onnx", help="one, or two to see them side by side")
+    serve.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, this machine only")
+    serve.add_argument("--port", type=int, default=8000, metavar="N", help="default: 8000; 0: any free one")
+    serve.set_defaults(command=_serve)
+
     train = commands.add_parser("train-teacher", help="train the teacher of a data set and save its weights")
     train.add_argument("dataset", metavar="DATASET", help="fashion-mnist, cifar10, folder:PATH, ...")
     train.add_argument("--root", metavar="DIR", help="where the data set lies or is downloaded to")
@@ -92,6 +98,13 @@ def _run(options: argparse.Namespace) -> int:
     results = runner.run(list(notebooks), out=out, profile=profile, jobs=options.jobs)
     print(f"\n{runner.table(results)}\n\nwritten to {out}")
     return 0 if all(result.status == "passed" for result in results) else 1
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from kdlib.deploy.webapp import server
+
+    server.serve(options.models, host=options.host, port=options.port)
+    return 0
 
 
 def _train_teacher(options: argparse.Namespace) -> int:
