@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 from kdlib import cli
 from kdlib.lesson import classroom, course
@@ -79,14 +80,14 @@ def test_an_unknown_lesson_is_refused_and_the_known_ones_are_named(repository, n
 
 def test_the_notebook_holds_the_figures_what_they_need_and_their_headings(tmp_path):
     cells = classroom.build(lesson(tmp_path)).cells
-    assert [cell.cell_type for cell in cells] == ["code", "code", "markdown", "code", "code"] + [
-        "markdown",
-        "code",
-        "code",
-    ]
+    assert [cell.cell_type for cell in cells] == ["code", "code", "markdown", "code", "markdown", "code"]
     sources = "\n".join(cell.source for cell in cells)
-    assert "no figure needs this" not in sources and sources.count(FIGURE) == 2 and sources.count(DRAW) == 1
-    first, second = cells[2].source, cells[5].source
+    assert (
+        "no figure needs this" not in sources
+        and sources.count(repr(FIGURE)) == 2
+        and sources.count(repr(DRAW)) == 1
+    )
+    first, second = cells[2].source, cells[4].source
     assert "2. How <em>steep</em> is <math" in first and "3. How" in second
     assert "1 of 2" in first and '<a href="#figure-2">next</a>' in first and "previous" not in first
     assert 'id="figure-2"' in second and '<a href="#figure-1">previous</a>' in second and "next" not in second
@@ -114,7 +115,18 @@ def test_a_live_surface_counts_though_the_committed_notebook_shows_its_last_pict
         nbformat.v4.new_code_cell("live = surface.LiveSurface(rows, caption='')\nlive.show()")
     )
     nbformat.write(notebook, path)
-    assert classroom.build(path).cells[-1].source == "classroom.show_figures(_captured)"
+    assert "live.show()" in classroom.build(path).cells[-1].source
+
+
+def test_what_a_needed_cell_raises_is_shown_in_its_place(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
+    path = lesson(tmp_path)
+    path.write_text(path.read_text().replace("dots_per_inch = canvas.DPI", "raise ArithmeticError(3)"))
+    notebook = classroom.build(path)
+    with pytest.raises(CellExecutionError) as raised:
+        NotebookClient(notebook, kernel_name="python3").execute()
+    assert (raised.value.ename, raised.value.evalue) == ("ArithmeticError", "3")
+    assert [len(cell.get("outputs", ())) for cell in notebook.cells] == [0, 1, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ from pathlib import Path
 
 import nbformat
 from ipykernel.kernelspec import write_kernel_spec
-from IPython.utils.capture import CapturedIO
+from IPython import get_ipython
+from IPython.utils.capture import capture_output
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
@@ -67,9 +68,7 @@ def build(path: Path) -> NotebookNode:
         if position in figures_of:
             number = figures_of.index(position) + 1
             built.append(new_markdown_cell(_header(headings[position], number, len(figures_of))))
-        built.append(new_code_cell(f"%%capture _captured\n{sources[position]}"))
-        if position in figures_of:
-            built.append(new_code_cell("classroom.show_figures(_captured)"))
+        built.append(new_code_cell(f"classroom.run({sources[position]!r})"))
     return new_notebook(cells=built, metadata={"kernelspec": _KERNEL, "title": path.stem})
 
 
@@ -111,8 +110,11 @@ def prepare(folder: str) -> None:
     live.in_class = True
 
 
-def show_figures(captured: CapturedIO) -> None:
-    """In the kernel: display the interactive figures among the outputs of a cell, and nothing else."""
+def run(source: str) -> None:
+    """In the kernel: run a cell of the lesson; of its outputs, display the interactive figures, or the error."""
+    with capture_output() as captured:
+        result = get_ipython().run_cell(source)
+    result.raise_error()
     for output in captured.outputs:
         if _is_figure(output.data):
             output.display()
