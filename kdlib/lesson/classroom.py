@@ -113,8 +113,7 @@ def prepare(folder: str) -> None:
 def run(source: str) -> None:
     """In the kernel: run a cell of the lesson; of its outputs, display the interactive figures, or the error."""
     with capture_output() as captured:
-        result = get_ipython().run_cell(source)
-    result.raise_error()
+        get_ipython().run_cell(source)  # which shows an error by itself, past the capture
     for output in captured.outputs:
         if _is_figure(output.data):
             output.display()
