@@ -1,0 +1,111 @@
+"""The experiments of lesson 02, run very small: their targets, alphas and measures are what they say."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from kdlib import losses
+from kdlib.lesson.experiments import lesson02
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def soft():
+    return torch.randn(60, 10, generator=torch.Generator().manual_seed(0)).mul(3).softmax(dim=1)
+
+
+LABELS = torch.arange(60) % 10
+KINDS = [kind for kind in lesson02.TARGETS if kind != "label smoothing"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_targets_are_probabilities_and_any_of_them_can_stand_in_for_a_teacher(kind, soft):
+    targets = lesson02.reshaped(kind, soft, LABELS)
+    assert torch.allclose(targets.sum(dim=1), torch.ones(60), atol=1e-6) and (targets >= 0).all()
+    stand_in = lesson02.as_logits(targets, 4.0)
+    assert torch.allclose((stand_in / 4.0).softmax(dim=1), targets, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["non-targets averaged", "non-targets shuffled", "full soft target"])
+def test_confidence_in_each_image_is_kept(kind, soft):
+    rows = torch.arange(60)
+    assert torch.equal(lesson02.reshaped(kind, soft, LABELS)[rows, LABELS], soft[rows, LABELS])
+
+
+def test_what_becomes_of_the_other_classes(soft):
+    others = ~F.one_hot(LABELS, 10).bool()
+    averaged = lesson02.reshaped("non-targets averaged", soft, LABELS)[others].view(60, 9)
+    assert torch.allclose(
+        averaged, soft[others].view(60, 9).mean(dim=1, keepdim=True).expand(60, 9), atol=1e-6
+    )
+    shuffled = lesson02.reshaped("non-targets shuffled", soft, LABELS)[others].view(60, 9)
+    assert torch.equal(shuffled.sort(dim=1).values, soft[others].view(60, 9).sort(dim=1).values)
+    assert not torch.equal(shuffled, soft[others].view(60, 9))
+    assert torch.equal(lesson02.reshaped("full soft target", soft, LABELS), soft)
+
+
+def test_targets_without_anything_of_the_single_image(soft):
+    same = lesson02.reshaped("same for all images", soft, LABELS)
+    assert len(same.unique(dim=0)) == 10
+    assert same[0, 0] == pytest.approx(soft[torch.arange(60), LABELS].mean().item())
+    means = lesson02.reshaped("class means", soft, LABELS)
+    assert torch.allclose(means[3], soft[3::10].mean(dim=0)) and len(means.unique(dim=0)) == 10
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0, 20.0])
+def test_a_loss_without_square_pulls_as_one_of_smaller_alpha(temperature, soft):
+    student = torch.randn(60, 10, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    teacher, labels = soft.log(), LABELS
+    forgotten = losses.soft_target_loss(student, teacher, temperature) / temperature**2
+    task = F.cross_entropy(student, labels)
+    (without,) = torch.autograd.grad(0.9 * forgotten + 0.1 * task, student)
+    alpha = lesson02.alpha_without_square(temperature, alpha=0.9)
+    honest = losses.distillation_loss(student, teacher, labels, temperature=temperature, alpha=alpha).total
+    (with_square,) = torch.autograd.grad(honest, student)
+    assert F.cosine_similarity(without.flatten(), with_square.flatten(), dim=0) > 1 - 1e-5
+
+
+def test_beyond_class_is_the_mean_divergence_from_the_class_mean(soft):
+    same = lesson02.as_logits(lesson02.reshaped("class means", soft, LABELS), 1.0)
+    assert lesson02.beyond_class(same, LABELS, 1.0) == pytest.approx(0, abs=1e-6)
+    means = lesson02.reshaped("class means", soft, LABELS)
+    by_hand = (soft * (soft / means).log()).sum(dim=1).mean().item()
+    assert lesson02.beyond_class(soft.log(), LABELS, 1.0) == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_students_of_one_seed_repeat_and_differ_by_their_target():
+    first, again, other = (
+        lesson02.one_target(target, seed=3, epochs=1)
+        for target in ("class means", "class means", "full soft target")
+    )
+    assert first == again != other
+
+
+def test_a_smoothed_teacher_teaches_on_images_that_it_has_seen():
+    _, transfer_set = lesson02.smoothed_teacher(0.4, seed=0, images=100, epochs=1)
+    assert set(transfer_set.indices.tolist()) <= set(lesson02.fashion()[0].train.indices.tolist())
+    row = lesson02.students_of_smoothed(0.4, seed=0, images=100, epochs=1)
+    assert {f"T = {T:g}" for T in lesson02.STUDENT_TEMPERATURES} <= row.keys()
+    assert all(0 <= row[name] <= 1 for name in row if name.startswith("T = ") or name == "teacher")
+
+
+def test_temperatures_are_swept_over_images_of_each_seed(monkeypatch):
+    seen = []
+
+    def run(student, teacher, split, test, *, seeds, **options):
+        seen.append((seeds, split.digest, len(teacher), options["alphas"]))
+        return lesson02.pandas.DataFrame([{"seed": seeds[0], "seconds": 0.0}])
+
+    monkeypatch.setattr(lesson02.sweeps, "run", run)
+    table = lesson02.temperatures(temperatures=(1, 4), seeds=(5, 6))
+    assert table["seed"].tolist() == [5, 6] and "seconds" not in table
+    assert seen[0][1] != seen[1][1] and all(
+        rows == 1000 and alphas == (0.0, 0.9) for _, _, rows, alphas in seen
+    )
