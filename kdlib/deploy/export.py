@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdlib._checks import checked, positive_number
+from kdlib.deploy import runtime
 from kdlib.deploy.description import METADATA_KEY, Description
 from kdlib.inference import logits_of
 from kdlib.teachers import FrozenTeacher
@@ -243,9 +244,7 @@ def _with_description(proto, description: Description) -> bytes:
 
 
 def _onnx_runner(content: bytes) -> Run:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    session = runtime.session(content)
     return lambda images: torch.from_numpy(session.run([OUTPUT], {INPUT: images.numpy()})[0])
 
 

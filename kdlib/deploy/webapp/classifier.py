@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from jaxtyping import Float32
 from PIL import Image
 
+from kdlib.deploy import runtime
 from kdlib.deploy.description import Description
 from kdlib.deploy.webapp.images import model_input
 
@@ -43,9 +43,6 @@ class Answer:
 class Classifier:
     """A model exported by `kdlib.deploy.export.export_onnx`, in onnxruntime, on one thread.
 
-    One thread that sleeps between requests: threads that wait in a loop for the next request, onnxruntime's
-    default, cost four times the processor time.
-
     Raises:
         OSError: the file cannot be read.
         ValueError: it is no ONNX model, does not describe itself, or does not do what it says.
@@ -55,7 +52,10 @@ class Classifier:
         self.file = Path(path)
         content = self.file.read_bytes()
         self.bytes = len(content)
-        self._session = _session(content, self.file.name)
+        try:
+            self._session = runtime.session(content)
+        except ValueError as error:
+            raise ValueError(f"{self.file.name}: {error}") from error
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.description = Description.from_metadata(metadata, self.file.name)
         self.name = self.description.name
@@ -117,17 +117,6 @@ def load(paths: Sequence[str | PathLike]) -> list[Classifier]:
         if names.count(classifier.name) > 1:
             classifier.name = f"{classifier.name} {number}"
     return classifiers
-
-
-def _session(content: bytes, file: str) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3  # errors; they are raised as well
-    try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has a class of its own for each kind of failure
-        raise ValueError(f"{file} is no model that onnxruntime can load: {error}") from error
 
 
 def _softmax(logits: Float32[np.ndarray, " classes"]) -> Float32[np.ndarray, " classes"]:

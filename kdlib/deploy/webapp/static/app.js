@@ -136,6 +136,12 @@ function complain(message) {
   find("summary").textContent = "";
   find("answer").hidden = true;
   find("empty").hidden = true;
+  bringIntoView();
+}
+
+// In a narrow window the answer stands below all that a picture is chosen by.
+function bringIntoView() {
+  if (find("result").getBoundingClientRect().top > 0.7 * innerHeight) find("result").scrollIntoView();
 }
 
 function show({ models }) {
@@ -148,6 +154,7 @@ function show({ models }) {
   picture.src = URL.createObjectURL(current.blob);
   find("file-name").textContent = current.name;
   find("answers").replaceChildren(...models.map(card));
+  bringIntoView();
 }
 
 function summary(models) {
@@ -164,7 +171,7 @@ function card(model) {
   const seen = article.querySelector("img");
   seen.src = model.seen;
   showPixels(seen);
-  article.querySelector("figcaption").textContent = "what it saw";
+  article.querySelector("figcaption").textContent = "its input";
   article.querySelector(".time").textContent = `${model.milliseconds.toFixed(1)} ms in the network`;
   return article;
 }
