@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from torch import nn
 
 from kdlib import data, models, teachers
-from kdlib.deploy import export
+from kdlib.deploy import export, runtime
 from kdlib.deploy.description import METADATA_KEY, Description
 from kdlib.inference import predict_logits
 
@@ -27,8 +26,7 @@ def student() -> nn.Module:
 
 
 def run_onnx(path: Path, images: torch.Tensor) -> np.ndarray:
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (logits,) = session.run(["logits"], {"images": images.numpy()})
+    (logits,) = runtime.session(path.read_bytes()).run(["logits"], {"images": images.numpy()})
     return logits
 
 
