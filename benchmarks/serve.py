@@ -62,7 +62,7 @@ class Client:
             response = self.connection.getresponse()
             response.read()
             return response.status
-        except (ConnectionError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException):
             self.connection.close()
             return 0
 
