@@ -7,9 +7,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import nbformat
 import pytest
+from jupyter_client.manager import KernelManager
+from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
+from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
+from traitlets.utils.importstring import import_item
 
 from kdlib import cli, teacher_training
 from kdlib.lesson import course, runner
@@ -206,6 +211,16 @@ def test_lab_starts_jupyterlab_with_the_first_notebook_and_hands_options_on(tmp_
     import jupyterlab
 
     assert capfd.readouterr().out.strip() == jupyterlab.__version__
+
+
+def test_lab_passes_every_message_of_a_kernel_on_at_once(monkeypatch):
+    done = []
+    monkeypatch.setattr(ZMQChannelsWebsocketConnection, "connect", lambda self: done.append("connected"))
+    handler = mock.create_autospec(KernelWebsocketHandler, instance=True)
+    handler.set_nodelay.side_effect = lambda value: done.append(f"no delay: {value}")
+    connection = import_item(course.CONNECTION)(parent=KernelManager(), websocket_handler=handler)
+    connection.connect()
+    assert done == ["no delay: True", "connected"]
 
 
 def test_lab_names_a_missing_first_notebook(tmp_path, monkeypatch, capsys):

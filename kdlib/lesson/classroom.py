@@ -198,6 +198,7 @@ def _options(port: int) -> list[str]:
         "Voila.port": port,
         "Voila.port_retries": 0,
         "Voila.open_browser": False,
+        "Voila.kernel_websocket_connection_class": course.CONNECTION,
         "VoilaConfiguration.template": _TEMPLATE,
         "VoilaConfiguration.show_tracebacks": True,
     }

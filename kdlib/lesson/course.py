@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 START = "00_start_here.ipynb"
+# What the Jupyter servers of the course use between kernel and browser: see that module.
+CONNECTION = "kdlib.lesson.prompt.PromptConnection"
 
 
 def repository(start: Path | None = None) -> Path | None:
@@ -61,7 +63,14 @@ def open_lab(options: Sequence[str] = ()) -> int:
     if not start.is_file():
         raise FileNotFoundError(f"{start} does not exist: is this a whole copy of the repository?")
     process = subprocess.Popen(
-        [sys.executable, "-m", "jupyterlab", str(start), *options],
+        [
+            sys.executable,
+            "-m",
+            "jupyterlab",
+            str(start),
+            f"--ServerApp.kernel_websocket_connection_class={CONNECTION}",
+            *options,
+        ],
         # Without this a kernel that the user once installed elsewhere as `python3` would be taken.
         env=environment(JUPYTER_PREFER_ENV_PATH="1"),
     )

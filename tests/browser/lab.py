@@ -16,6 +16,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Playwright
 
+from kdlib.lesson import course
+
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120  # seconds: how long a busy machine may take for one step
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -46,6 +48,7 @@ def jupyter_lab(folder: Path, private: Path, *, theme: str = "JupyterLab Light")
         "ServerApp.port_retries": 0,
         "ServerApp.root_dir": folder,
         "ServerApp.allow_root": True,
+        "ServerApp.kernel_websocket_connection_class": course.CONNECTION,
         "IdentityProvider.token": lab.token,
         "LabApp.expose_app_in_browser": True,  # lets a test ask the application for the notebook's model
     }

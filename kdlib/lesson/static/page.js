@@ -22,6 +22,11 @@ export function svg(tag, attributes = {}, ...children) {
   return node;
 }
 
+/** Write a text where another may stand; the same text again costs no layout. */
+export function write(node, content) {
+  if (node.textContent !== content) node.textContent = content;
+}
+
 /** A text of an SVG drawing. */
 export function text(content, attributes) {
   return svg("text", attributes, content);
@@ -38,7 +43,8 @@ export function drawing(width, height, name) {
 }
 
 /**
- * A slider with its label and a number beside it. `scale` turns a position in [0, 1] into a value and back;
+ * A slider with its label and a number beside it. `scale` turns a position in [0, 1] into a value and back, and
+ * writes the value in at most so many `characters`, for which room is kept, so that the slider never changes its size;
  * `onMove(value)` runs at every move, `onRest()` when the slider is let go. Returns `{node, show}`;
  * `show(value)` moves it from outside.
  */
@@ -51,20 +57,20 @@ export function slider({ label, scale, onMove, onRest }) {
     "aria-label": label,
     "data-lm-suppress-shortcuts": "true", // else JupyterLab takes the arrow keys
   });
-  const readout = html("output", { class: "kd-readout" });
-  const write = (value) => {
-    readout.textContent = scale.write(value);
+  const readout = html("output", { class: "kd-readout", style: `width: ${scale.characters + 1}ch` });
+  const announce = (value) => {
+    write(readout, scale.write(value));
     range.setAttribute("aria-valuetext", scale.write(value));
   };
   range.addEventListener("input", () => {
     const value = scale.value(Number(range.value));
-    write(value);
+    announce(value);
     onMove(value);
   });
   range.addEventListener("change", onRest);
   const show = (value) => {
     range.value = scale.position(value);
-    write(value);
+    announce(value);
   };
   return { node: html("label", { class: "kd-slider" }, html("span", {}, label), range, readout), show };
 }
@@ -76,6 +82,7 @@ export function linearScale(minimum, maximum) {
     value: (position) => minimum + position * (maximum - minimum),
     position: (value) => (value - minimum) / (maximum - minimum),
     write: (value) => value.toFixed(2),
+    characters: Math.max(...[minimum, maximum].map((value) => value.toFixed(2).length)),
   };
 }
 
@@ -86,6 +93,7 @@ export function logScale(minimum, maximum) {
     value: (position) => minimum * (maximum / minimum) ** position,
     position: (value) => Math.log(value / minimum) / Math.log(maximum / minimum),
     write: (value) => value.toPrecision(3),
+    characters: 5,
   };
 }
 

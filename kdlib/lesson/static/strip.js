@@ -7,6 +7,7 @@ function stopScale(stops) {
     value: (position) => Math.round(position * last),
     position: (index) => index / last,
     write: (index) => stops[index],
+    characters: Math.max(...stops.map((stop) => stop.length)),
   };
 }
 

@@ -78,13 +78,13 @@ function render({ model, el }) {
       const width = alpha * soft[index] * WIDTH.soft;
       set(row.soft, { width });
       set(row.hard, { x: COLUMN.soft + width, width: (1 - alpha) * hard[index] * WIDTH.soft });
-      row.percent.textContent = `${(100 * target[index]).toFixed(1)} %`;
+      write(row.percent, `${(100 * target[index]).toFixed(1)} %`);
     });
     const nats = entropy(soft);
     const [cx, cy] = [curve.x(state.temperature), y(nats)];
     set(curve.marker, { cx, cy });
     set(curve.stem, { x1: cx, x2: cx, y2: cy });
-    curve.value.textContent = `entropy ${nats.toFixed(2)} nats`;
+    write(curve.value, `entropy ${nats.toFixed(2)} nats`);
   }
 
   function drawImage() {
