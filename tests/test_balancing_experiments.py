@@ -1,0 +1,133 @@
+"""The experiments of lesson 03, run very small: what their losses weigh, and whose labels are taken away."""
+
+import pytest
+import torch
+
+from kdlib import losses
+from kdlib.lesson import exercises, results
+from kdlib.lesson.experiments import lesson03
+
+LABELS = torch.tensor([3, 1, 4, 1, 5, 9, 2, 6])
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def logits():
+    """Of two students and their teacher, each (batch, members, classes)."""
+    return 3 * torch.randn(2, 8, 2, 10, generator=torch.Generator().manual_seed(0))
+
+
+def of(member, logits):
+    return (tensor[:, member] for tensor in logits)
+
+
+def test_each_student_has_the_loss_of_its_own_settings(logits):
+    balanced = lesson03.BalancedLosses([1.0, 4.0], torch.tensor([0.75, 0.1]), torch.tensor([0.25, 0.9]))
+    found = balanced(logits[0], LABELS.repeat(2, 1).T, logits[1])
+    for member, (temperature, alpha) in enumerate([(1.0, 0.25), (4.0, 0.9)]):
+        student, teacher = of(member, logits)
+        expected = losses.distillation_loss(student, teacher, LABELS, temperature=temperature, alpha=alpha)
+        assert found[member].item() == pytest.approx(expected.total.item(), rel=1e-5)
+
+
+def test_the_share_is_that_of_the_exercise(logits):
+    balanced = lesson03.BalancedLosses([1.0, 4.0], torch.tensor([0.75, 0.1]), torch.tensor([0.25, 0.9]))
+    balanced(logits[0], LABELS.repeat(2, 1).T, logits[1])
+    solved = exercises.get("distill_share").solve
+    for member, (temperature, alpha) in enumerate([(1.0, 0.25), (4.0, 0.9)]):
+        expected = solved(*of(member, logits), LABELS, temperature, alpha)
+        assert balanced.shares[0][member].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_an_image_without_label_has_no_label_term_and_moves_no_share(logits):
+    """The label term is the mean over the images that have one; here three of eight."""
+    labels = torch.where(torch.arange(8) < 3, LABELS, lesson03.NO_LABEL)
+    balanced = lesson03.BalancedLosses([4.0], torch.ones(1), torch.zeros(1), labelled=3 / 8)
+    student, teacher = of(0, logits)
+    found = balanced(student.unsqueeze(1), labels.unsqueeze(1), teacher.unsqueeze(1))
+    known = torch.nn.functional.cross_entropy(student[:3], LABELS[:3])
+    assert found.item() == pytest.approx(known.item(), rel=1e-5)
+    assert balanced.shares == [torch.zeros(1)]
+    both = lesson03.BalancedLosses([4.0], torch.ones(1), torch.ones(1), labelled=3 / 8)
+    both(student.unsqueeze(1), labels.unsqueeze(1), teacher.unsqueeze(1))
+    z = student.clone().requires_grad_()
+    (b,) = torch.autograd.grad(torch.nn.functional.cross_entropy(z[:3], LABELS[:3]), z)
+    (a,) = torch.autograd.grad(losses.soft_target_loss(z, teacher, 4.0), z)
+    assert both.shares[0].item() == pytest.approx((a.norm() / (a.norm() + b.norm())).item(), rel=1e-5)
+
+
+def test_the_hidden_alpha_has_the_same_balance():
+    for alpha, factor in [(0.9, 1 / 160), (0.5, 1.0), (1.0, 0.1)]:
+        hidden = lesson03.hidden_alpha(alpha, factor)
+        scale = alpha * factor + 1 - alpha
+        assert scale * hidden == pytest.approx(alpha * factor)
+        assert scale * (1 - hidden) == pytest.approx(1 - alpha)
+
+
+def test_just_the_asked_share_of_labels_is_wrong():
+    split = lesson03.fashion()[0].train.take(200, seed=0)
+    for share in (0.0, 0.4, 1.0):
+        noisy = lesson03.with_wrong_labels(split, share, seed=1)
+        assert (noisy.labels != split.labels).sum() == round(200 * share)
+        assert torch.equal(noisy.images, split.images) and torch.equal(noisy.indices, split.indices)
+        assert noisy.labels.max() <= 9
+    wrong = [lesson03.with_wrong_labels(split, 0.4, seed=seed).labels for seed in (1, 1, 2)]
+    assert torch.equal(wrong[0], wrong[1]) and not torch.equal(wrong[0], wrong[2])
+
+
+def test_a_hundred_images_keep_their_label_whatever_the_pool():
+    train = lesson03.fashion()[0].train
+    label_of = dict(zip(train.indices.tolist(), train.labels.tolist(), strict=True))
+    small, large = (lesson03.some_labelled(images, seed=3) for images in (100, 150))
+    assert torch.equal(small.indices, large.indices[:100]) and len(large.indices.unique()) == 150
+    assert small.labels.tolist() == [label_of[index] for index in small.indices.tolist()]
+    assert large.labels[:100].equal(small.labels) and (large.labels[100:] == lesson03.NO_LABEL).all()
+
+
+def test_students_of_one_seed_differ_by_their_settings_only():
+    group = [{"temperature": 4.0, "alpha": alpha, "seed": 0} for alpha in (0.0, 0.9, 0.9)]
+    split = lesson03.fashion()[0].train.take(40, seed=0)
+    students = lesson03.train_students(split, lesson03.with_alphas(group), seed=0, epochs=1)
+    weights = [
+        torch.cat([tensor.flatten() for tensor in student.state_dict().values()]) for student in students
+    ]
+    same, other = ((weights[1] - weights[number]).abs().mean() for number in (2, 0))
+    assert same < 1e-5 < 1e-4 < other  # up to rounding, which depends on the place in the group
+
+
+def test_a_group_shares_its_settings_and_the_table_keeps_the_order():
+    seen = []
+
+    def note(group):
+        seen.append({cell["seed"] for cell in group})
+        return [{"double": 2 * cell["number"]} for cell in group]
+
+    grid = [{"number": number, "seed": number // 10} for number in range(20)]
+    # In this process, so that the groups can be looked at.
+    table = lesson03.over_groups(note, grid, ["seed"], workers=0)
+    assert table["double"].tolist() == [2 * number for number in range(20)]
+    assert seen == [{0}, {0}, {1}, {1}]  # ten students are too many for one network
+
+
+def test_the_students_of_wrong_labels_are_complete():
+    table = lesson03.known_noise()
+    cells = table.groupby(["wrong", "alpha"])["seed"]
+    assert (cells.nunique() == 10).all() and (cells.size() == 10).all()
+    assert len(cells) == 4 * 6
+    teacher_alone = table[table["alpha"] == 1].pivot(index="seed", columns="wrong", values="test")
+    assert (teacher_alone.nunique(axis=1) == 1).all()  # it never looks at a label
+
+
+def test_recorded_students_of_the_teacher_alone_have_a_share_of_one():
+    table = results.read("lesson03-surface")
+    assert (table.loc[table["alpha"] == 1, "share 1"] == 1).all()
+    assert (table.loc[table["alpha"] == 0, "share 20"] == 0).all()
+    folds = table[[f"fold {number}" for number in range(lesson03.FOLDS)]].mean(axis=1)
+    assert folds.tolist() == pytest.approx(table["test"].tolist(), abs=1e-4)
