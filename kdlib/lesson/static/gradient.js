@@ -81,7 +81,7 @@ function render({ model, el }) {
       const zero = COLUMN[term] + WIDTH.column / 2;
       rows.forEach((row, index) => {
         const push = -terms[term][index] / reach; // a descent step moves against the gradient
-        const width = Math.abs(push) * (WIDTH.column / 2);
+        const width = tenths(Math.abs(push) * (WIDTH.column / 2));
         set(row[term], { x: push < 0 ? zero - width : zero, width });
       });
     }

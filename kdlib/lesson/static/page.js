@@ -2,10 +2,16 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Set attributes of an element. */
+/** Set attributes of an element; one that has its value already costs no layout. */
 export function set(node, attributes) {
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  for (const [name, value] of Object.entries(attributes))
+    if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
   return node;
+}
+
+/** A length to a tenth of a pixel. */
+export function tenths(length) {
+  return Math.round(10 * length) / 10;
 }
 
 /** An HTML element with attributes and children. */

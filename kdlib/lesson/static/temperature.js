@@ -75,9 +75,10 @@ function render({ model, el }) {
     const alpha = mixed ? state.alpha : 1;
     const target = mix(alpha, soft, hard);
     rows.forEach((row, index) => {
-      const width = alpha * soft[index] * WIDTH.soft;
+      const width = tenths(alpha * soft[index] * WIDTH.soft);
       set(row.soft, { width });
-      set(row.hard, { x: COLUMN.soft + width, width: (1 - alpha) * hard[index] * WIDTH.soft });
+      const rest = hard[index] ? { x: COLUMN.soft + width, width: (1 - alpha) * WIDTH.soft } : { width: 0 };
+      set(row.hard, rest);
       write(row.percent, `${(100 * target[index]).toFixed(1)} %`);
     });
     const nats = entropy(soft);
