@@ -95,6 +95,7 @@ def test_a_picture_dropped_on_the_page(open_page):
 
 def test_everything_by_keyboard(open_page):
     page = open_page()
+    page.on("filechooser", lambda chooser: None)  # the driver catches it from now on, not a moment too late
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "file"
     outline = page.locator("#drop").evaluate("(label) => getComputedStyle(label).outlineStyle")
