@@ -197,14 +197,15 @@ def test_stop_and_resume_end_with_the_same_table(students, expected, watched, ou
 
 
 class Held:
-    """A sweep of made-up rows that waits, after its first row, until it is let go or stopped."""
+    """A sweep of made-up rows that waits, after three rows, until it is stopped."""
 
     def __init__(self):
         self.begun, self.starts = threading.Event(), 0
 
     def __call__(self, *, results, stop, progress, **grid):
         self.starts += 1
-        yield {"temperature": 2.0, "alpha": 0.0, "seed": 0, "accuracy": 0.7}
+        for seed in range(3):
+            yield {"temperature": 2.0, "alpha": 0.0, "seed": seed, "accuracy": 0.7}
         self.begun.set()
         stop.wait()
 
@@ -226,7 +227,7 @@ def test_a_second_start_does_nothing_while_it_runs(watched, tmp_path):
     live_surface.start()
     assert sweep.starts == 1
     live_surface.stop_button.click()
-    assert not live_surface.running and len(live_surface.table()) == 1
+    assert not live_surface.running and len(live_surface.table()) == 3
 
 
 def test_running_the_cell_again_stops_the_sweep_before(watched, tmp_path):
@@ -265,20 +266,38 @@ def test_an_exception_in_the_thread_is_said_in_the_page(watched, tmp_path):
     assert not live_surface.running and not live_surface.start_button.disabled
 
 
-def test_pictures_are_made_four_times_a_second_at_most(watched, tmp_path):
-    times = iter(np.arange(0, 100, 0.1))
+def test_the_last_row_is_drawn_while_the_sweep_goes_on(watched, tmp_path):
+    live_surface = surface.LiveSurface(
+        functools.partial(Held(), **GRID), caption="A surface.", results=tmp_path / "rows.jsonl"
+    )
+    live_surface.show()
+    drawn_three = threading.Event()
+    live_surface.bar.observe(lambda change: drawn_three.set() if change.new == 3 else None, names="value")
+    live_surface.start()
+    drawn_three.wait()
+    assert live_surface.running and live_surface.words.value == "3 of 15 students"
+    live_surface.stop()
+
+
+def test_rows_that_come_together_are_one_picture(watched, tmp_path, monkeypatch):
+    timers = []
+
+    class Timer:
+        def __init__(self, seconds, function):
+            timers.append(seconds)
+
+        def start(self):
+            """The time does not pass in this test."""
+
+    monkeypatch.setattr(surface.threading, "Timer", Timer)
     live_surface = surface.LiveSurface(
         functools.partial(made_up, lambda *setting: 0.7, **GRID), caption="A surface.",
-        results=tmp_path / "rows.jsonl", clock=lambda: float(next(times)),
+        results=tmp_path / "rows.jsonl",
     )  # fmt: skip
     live_surface.show()
-    pictures = []
-    live_surface.image.observe(lambda change: pictures.append(change.new), names="value")
-    live_surface.bar.observe(lambda change: pictures.append(None), names="value")
     live_surface.start()
     finish(live_surface)
-    assert live_surface.complete
-    assert 1 < pictures.count(None) < 15
+    assert timers == [live.SECONDS_BETWEEN_PICTURES] and live_surface.bar.value == 15
 
 
 def test_each_sweep_has_a_file_of_its_own_and_a_larger_grid_the_same(students):

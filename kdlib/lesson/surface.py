@@ -168,7 +168,9 @@ class LiveSurface(ipywidgets.VBox):
         self._rows, self._clock = rows, clock
         self._measured: dict[tuple, Row] = {}
         self._canvas: BlittedFigure | None = None
-        self._last_picture = -float("inf")
+        self._drawing = threading.Lock()
+        self._picture_is_due = False
+        self._ending = "Press Start."
         self._thread: threading.Thread | None = None
         self.running = False
         self._stop = threading.Event()
@@ -230,16 +232,24 @@ class LiveSurface(ipywidgets.VBox):
         self.trouble = ipywidgets.HTML()
         self.children = [box, self.image, self.trouble, ipywidgets.HTML(f"<em>{escape(self.caption)}</em>")]
         self.add_class("kd-explorer")
-        self._refresh("Press Start.")
+        self._refresh()
 
-    def _refresh(self, words: str | None = None) -> None:
-        if self._canvas is None:
-            return
-        self._last_picture = self._clock()
+    def _refresh_soon(self) -> None:
+        """A picture at most a few times a second, however close the rows come, and never without the last row."""
+        if self._canvas is not None and not self._picture_is_due:
+            self._picture_is_due = True
+            threading.Timer(live.SECONDS_BETWEEN_PICTURES, self._refresh).start()
+
+    def _refresh(self) -> None:
+        with self._drawing:
+            self._picture_is_due = False
+            self._draw()
+
+    def _draw(self) -> None:
         self.image.value = self._canvas.png({"known": gains(self.table()), "failed": self.failed})
         done, running = len(self._measured), self.running
         self.bar.value = done
-        self.words.value = f"{done} of {self.total} students" if words is None else words
+        self.words.value = f"{done} of {self.total} students" if running else self._ending
         on_file = bool(self._measured) or self.results.exists()
         self.start_button.description = "Resume" if on_file else "Start"
         self.start_button.disabled, self.stop_button.disabled = running or self.complete, not running
@@ -286,13 +296,13 @@ class LiveSurface(ipywidgets.VBox):
         try:
             self._take(rows)
         except Exception as error:  # nobody else would see what is raised in a thread
-            self.running = False
-            self._refresh(f'<strong role="alert">{escape(f"{type(error).__name__}: {error}")}</strong>')
-            return
+            self._ending = f'<strong role="alert">{escape(f"{type(error).__name__}: {error}")}</strong>'
+        else:
+            count = f"{len(self._measured)} of {self.total} students"
+            ended = "stopped" if self._stop.is_set() else "done"
+            self._ending = f"{count}, {ended} after {self._clock() - started:.0f} s"
         self.running = False
-        ended = "stopped" if self._stop.is_set() else "done"
-        done = len(self._measured)
-        self._refresh(f"{done} of {self.total} students, {ended} after {self._clock() - started:.0f} s")
+        self._refresh()
 
     def _take(self, rows: Iterator[Row]) -> None:
         for row in rows:
@@ -301,8 +311,7 @@ class LiveSurface(ipywidgets.VBox):
                 continue
             temperature = row["temperature"] if row["alpha"] else None
             self._measured[temperature, row["alpha"], row["seed"]] = row | {"temperature": temperature}
-            if self._clock() - self._last_picture >= live.SECONDS_BETWEEN_PICTURES:
-                self._refresh()
+            self._refresh_soon()
 
     def __repr__(self) -> str:
         return f"{figures.INTERACTIVE} and press Start."
