@@ -10,7 +10,7 @@ from kdlib.lesson import surface
 
 split = data.load().train.take(100)
 logits = 8.0 * split.labels.new_ones(100, 10).float().scatter(1, split.labels[:, None], 2.0)
-pauses = [3]  # after this many rows the sweep waits for Stop, once
+pauses = [6]  # after this row, the last of the first group, the sweep waits for Stop, once
 
 
 def pausing(*arguments, stop, **options):
