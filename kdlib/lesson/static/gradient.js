@@ -43,11 +43,11 @@ function arrows() {
   const parts = Object.fromEntries(
     Object.entries(TERMS).map(([term, { title, role }]) => {
       const arrow = { line: svg("line", { class: `kd-arrow ${role}` }), head: svg("path", { class: role }) };
-      const name = text(title, { class: "kd-middle" });
-      chart.append(arrow.line, arrow.head, name);
-      return [term, { ...arrow, name }];
+      chart.append(arrow.line, arrow.head);
+      return [term, { ...arrow, name: text(title, { class: "kd-middle kd-name" }) }];
     }),
   );
+  chart.append(...Object.values(parts).map((part) => part.name)); // above every arrow
   return { chart, between, parts };
 }
 
