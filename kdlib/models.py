@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -19,7 +20,7 @@ def names() -> list[str]:
     (`torchvision.models.list_models(module=torchvision.models)`).
     """
     resnets = [f"resnet{depth}" for depth in RESNET_DEPTHS]
-    return ["tiny-cnn", "student-net", "teacher-net", *resnets, "resnet8x2", "resnet8x4", "resnet32x4"]
+    return ["tiny-cnn", "pocket-cnn", "student-net", "teacher-net", *resnets, "resnet8x2", "resnet8x4", "resnet32x4"]
 
 
 def build(
@@ -58,6 +59,8 @@ def build(
 def _construct(name: str, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
     if name == "tiny-cnn":
         return TinyCNN(num_classes, in_channels)
+    if name == "pocket-cnn":
+        return PocketCNN(num_classes, in_channels)
     if name == "student-net":
         return ClassicCNN(num_classes, in_channels, image_size, channels=(32, 64), hidden=128)
     if name == "teacher-net":
@@ -78,6 +81,31 @@ class TinyCNN(nn.Module):
         for width in widths:
             self.stages.append(_conv_norm_relu(in_channels, width, stride=2))
             in_channels = width
+        self.head = nn.Linear(in_channels, num_classes)
+
+    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
+        features = images
+        for stage in self.stages:
+            features = stage(features)
+        return self.head(features.mean(dim=(2, 3)))
+
+
+class PocketCNN(nn.Module):
+    """A student for small devices: convolutions with batch norm and ReLU, none beside another, so that a runtime
+    can fold each into one step.
+
+    plan: (channels, kernel size, stride) of each convolution. The standard plan has 46,162 parameters and
+    2.3 million multiply-adds for ten classes of grey 28x28 images.
+    """
+
+    PLAN = ((24, 5, 2), (48, 3, 2), (48, 3, 1), (32, 3, 1))
+
+    def __init__(self, num_classes: int = 10, in_channels: int = 1, plan: Sequence[tuple[int, int, int]] = PLAN):
+        super().__init__()
+        self.stages = nn.ModuleList()
+        for channels, kernel_size, stride in plan:
+            self.stages.append(_conv_norm_relu(in_channels, channels, stride, kernel_size))
+            in_channels = channels
         self.head = nn.Linear(in_channels, num_classes)
 
     def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
@@ -163,8 +191,12 @@ class ResidualBlock(nn.Module):
         return F.relu(self.second(self.first(features)) + self.shortcut(features))
 
 
-def _conv_norm_relu(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
-    convolution = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+def _conv_norm_relu(
+    in_channels: int, out_channels: int, stride: int, kernel_size: int = 3
+) -> nn.Sequential:
+    convolution = nn.Conv2d(
+        in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False
+    )
     return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU())
 
 
