@@ -2,7 +2,6 @@
 
 import copy
 import io
-import os
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
@@ -13,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdlib._checks import checked, positive_number
-from kdlib.deploy import runtime
-from kdlib.deploy.description import METADATA_KEY, Description
+from kdlib.deploy import files, runtime
+from kdlib.deploy.description import Description
 from kdlib.inference import logits_of
 from kdlib.teachers import FrozenTeacher
 
@@ -76,11 +75,11 @@ def export_onnx(
         output_names=[OUTPUT],
         verbose=False,
     )
-    content = _with_description(program.model_proto, description)
+    content = files.with_description(program.model_proto, description)
     _check_parity(
         _onnx_runner(content), network, description.image_shape, tolerance, _normalisation(description)
     )
-    return _write(path, content)
+    return files.write(path, content)
 
 
 @checked(tolerance=positive_number)
@@ -111,7 +110,7 @@ def export_program(
     torch.export.save(program, buffer)
     buffer.seek(0)
     _check_parity(torch.export.load(buffer).module(), network, shape, tolerance, _centred)
-    return _write(Path(path), buffer.getvalue())
+    return files.write(Path(path), buffer.getvalue())
 
 
 @checked(tolerance=positive_number)
@@ -144,7 +143,7 @@ def export_torchscript(
     torch.jit.save(traced, buffer)
     buffer.seek(0)
     _check_parity(torch.jit.load(buffer), network, shape, tolerance, _centred)
-    return _write(Path(path), buffer.getvalue())
+    return files.write(Path(path), buffer.getvalue())
 
 
 def logit_difference(
@@ -232,17 +231,6 @@ def _check_output(network: nn.Module, description: Description) -> None:
         raise ValueError(f"classes must name every logit: {len(description.classes)} names, {found} logits")
 
 
-def _with_description(proto, description: Description) -> bytes:
-    """The ONNX file with the description in it, and without the exporter's notes on each node.
-
-    These hold stack traces: the paths of this machine, and a third of the file of a small network.
-    """
-    for part in (proto.graph, *proto.graph.node, *proto.graph.initializer, *proto.graph.value_info):
-        del part.metadata_props[:]
-    proto.metadata_props.add(key=METADATA_KEY, value=description.to_json())
-    return proto.SerializeToString()
-
-
 def _onnx_runner(content: bytes) -> Run:
     session = runtime.session(content)
     return lambda images: torch.from_numpy(session.run([OUTPUT], {INPUT: images.numpy()})[0])
@@ -269,10 +257,3 @@ def _check_parity(run: Run, network: nn.Module, shape: tuple, tolerance: float, 
                 f"the exported model differs from the network by {difference:.2g} on a batch of {count}, more than "
                 f"tolerance={tolerance:g}; nothing was written"
             )
-
-
-def _write(path: Path, content: bytes) -> Path:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
-    return path
