@@ -1,4 +1,4 @@
-"""onnxruntime as this package uses it: on one thread, and without reporting home.
+"""onnxruntime as this package uses it: on one thread unless told otherwise, and without reporting home.
 
 Since version 1.29 the published builds of onnxruntime send events about models and their use to their maker, on
 Linux and macOS too, and keep a database of them below the user's cache folder. Neither belongs into a course that
@@ -12,17 +12,19 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime  # noqa: E402
 
 
-def session(model: bytes) -> onnxruntime.InferenceSession:
-    """A session on the CPU that computes on the thread that calls it.
+def session(model: bytes, *, threads: int = 1) -> onnxruntime.InferenceSession:
+    """A session on the CPU that computes on the thread that calls it, and on `threads` - 1 others.
 
     onnxruntime's default is a thread for each core that waits for the next request in a loop, which costs four
-    times the processor time.
+    times the processor time. These threads sleep between two requests.
 
     Raises:
-        ValueError: onnxruntime cannot load the model.
+        ValueError: onnxruntime cannot load the model; `threads` is below 1, which would mean that default.
     """
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors; they are raised as well
     try:

@@ -1,0 +1,418 @@
+"""Timings on a made-up clock, ratios against scipy, sizes and counts against hand-written formulas."""
+
+import itertools
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+from kdlib import models
+from kdlib.deploy import footprint, fresh_process, runtime
+from kdlib.deploy.benchmark import Latencies, latency, ratio, throughput
+from kdlib.deploy.export import export_program, export_torchscript
+from kdlib.deploy.pareto import best_within, pareto_front
+
+CHECKOUT = Path(__file__).parents[1]
+SHAPE = (1, 28, 28)
+
+
+class Machine:
+    """A clock that only the calls of models move, and a record of who was called when."""
+
+    def __init__(self, slow_from: float = float("inf"), drift: float = 0.0):
+        self.now, self.calls, self.reads, self.threads = 0, [], [], []
+        self.slow_from, self.drift = slow_from, drift
+
+    def clock(self) -> int:
+        self.reads.append(len(self.calls))
+        return self.now
+
+    def model(self, name: str, milliseconds: float, cold: float = 0.0):
+        def run(images):
+            past = self.calls.count(name)
+            factor = (3 if len(self.calls) >= self.slow_from else 1) + self.drift * len(self.calls)
+            self.calls.append(name)
+            self.threads.append(torch.get_num_threads())
+            self.now += round(1e6 * (factor * milliseconds + (cold if past == 0 else 0)))
+
+        return run
+
+
+def measured(**columns: list[float]) -> Latencies:
+    return Latencies(pd.DataFrame(columns), SHAPE, 1, 1, "perf_counter_ns")
+
+
+# ------------------------------------------------------------------------------------ latency
+
+
+def test_models_take_turns_backwards_in_every_second_round_and_only_the_second_call_of_a_turn_is_timed():
+    machine = Machine()
+    runs = {"a": machine.model("a", 2), "b": machine.model("b", 1)}
+    latency(runs, SHAPE, warm_up=3, repeats=3, clock=machine.clock)
+    assert "".join(machine.calls) == "aaa" + "bbb" + "aabb" + "bbaa" + "aabb"
+    assert machine.reads == [7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18]
+
+
+def test_several_calls_a_turn_are_timed_together_and_shared():
+    machine = Machine()
+    result = latency({"a": machine.model("a", 2)}, SHAPE, warm_up=1, repeats=2, calls=4, clock=machine.clock)
+    assert len(machine.calls) == 1 + 2 * (1 + 4)
+    assert result.milliseconds["a"].tolist() == [2, 2]
+
+
+def test_a_slow_first_call_and_a_slow_moment_of_the_machine_change_neither_medians_nor_ratio():
+    machine = Machine(slow_from=60)  # of 2 * (5 + 2 * 20) = 90 calls
+    runs = {"a": machine.model("a", 6, cold=500), "b": machine.model("b", 2, cold=900)}
+    result = latency(runs, SHAPE, repeats=20, clock=machine.clock)
+    table = result.table()
+    assert table["median"].tolist() == [6, 2] and table["fastest"].tolist() == [6, 2]
+    assert table["upper_quartile"].tolist() == [18, 6]  # the spread tells of the moment
+    assert ratio(result, "a", "b")[:5] == (3, 3, 3, 3, 3)
+
+
+def test_a_machine_that_gets_steadily_slower_favours_neither_of_two_equal_models():
+    machine = Machine(drift=0.01)
+    runs = {name: machine.model(name, 1) for name in "ab"}
+    milliseconds = latency(runs, SHAPE, repeats=40, clock=machine.clock).milliseconds
+    assert (
+        (milliseconds["a"] < milliseconds["b"]).sum() == (milliseconds["a"] > milliseconds["b"]).sum() == 20
+    )
+    assert milliseconds["b"].sum() == pytest.approx(milliseconds["a"].sum(), rel=1e-6)
+
+
+def test_table_holds_numpys_quartiles_and_the_milliseconds_of_one_image():
+    times = [5.0, 1.0, 2.0, 8.0, 3.0, 13.0]
+    result = Latencies(pd.DataFrame({"a": times}), (3, 32, 16), 4, 2, "thread_time_ns")
+    row = result.table().loc["a"]
+    assert (
+        row[["lower_quartile", "median", "upper_quartile"]].tolist()
+        == np.percentile(times, [25, 50, 75]).tolist()
+    )
+    assert row["median_per_image"] == 1.0 and row["fastest"] == 1.0  # the median of a batch of 4 is 4.0
+    assert result.conditions() == "4 images of 3x32x16, 2 threads, 6 rounds in turn, thread_time_ns"
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_threads_of_torch_are_set_while_it_measures_and_restored_afterwards(broken):
+    def fail(images):
+        raise RuntimeError("no")
+
+    machine, before = Machine(), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        if broken:
+            with pytest.raises(ValueError, match=r"'a' cannot process images of this shape and number: no"):
+                latency({"a": fail}, SHAPE, threads=2)
+        else:
+            latency({"a": machine.model("a", 1)}, SHAPE, threads=2, repeats=1, clock=machine.clock)
+            assert set(machine.threads) == {2}
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+class Observer(nn.Module):
+    """Notes how it is called."""
+
+    def __init__(self, dtype=torch.float32):
+        super().__init__()
+        self.head, self.seen = nn.Linear(2, 2, dtype=dtype), []
+
+    def forward(self, images):
+        self.seen.append(
+            (self.training, torch.is_inference_mode_enabled(), tuple(images.shape), images.dtype)
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_network_runs_in_eval_and_inference_mode_in_its_own_type_and_gets_its_mode_back(dtype):
+    observer = Observer(dtype)
+    latency({"a": observer}, (3, 4, 5), batch_size=7, warm_up=1, repeats=1)
+    assert observer.seen == [(False, True, (7, 3, 4, 5), dtype)] * 3
+    assert observer.training and observer.head.training
+
+
+def test_files_of_every_kind_and_networks_are_measured_side_by_side(exported, tmp_path):
+    student = models.build("tiny-cnn", seed=0)
+    program = export_program(student, tmp_path / "a.pt2", image_shape=SHAPE)
+    script = export_torchscript(student, tmp_path / "a.pt", image_shape=SHAPE)
+    runs = {"onnx": str(exported[0]), "program": program, "script": script, "eager": student}
+    result = latency(runs, SHAPE, batch_size=2, repeats=2, warm_up=1, clock=time.thread_time_ns)
+    assert list(result.table().index) == list(runs) and result.milliseconds.shape == (2, 4)
+    assert (result.milliseconds > 0).all(axis=None) and result.clock == "thread_time_ns"
+
+
+def test_onnx_files_run_on_the_threads_asked_for_which_do_not_spin(exported, monkeypatch):
+    sessions, original = [], runtime.session
+    monkeypatch.setattr(
+        runtime, "session", lambda *args, **kwargs: sessions.append(original(*args, **kwargs)) or sessions[-1]
+    )
+    latency({"a": exported[0]}, SHAPE, threads=2, repeats=1, warm_up=1)
+    options = sessions[0].get_session_options()
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (2, 1)
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
+        original(exported[0].read_bytes(), threads=0)
+
+
+def test_what_cannot_be_measured_is_refused_with_its_reason(exported, tmp_path):
+    text = tmp_path / "text.onnx"
+    text.write_text("no model")
+    weights = tmp_path / "weights.pt"
+    torch.save({"a": torch.zeros(2)}, weights)
+    for refused, message in [
+        ({}, "models must name at least one"),
+        ({"a": text}, "text.onnx cannot be loaded"),
+        ({"a": weights}, "weights.pt cannot be loaded; it must be .* a TorchScript file"),
+        ({"a": tmp_path / "a.h5"}, r"a.h5: must be an ONNX file \(.onnx\)"),
+        ({"a": nn.Linear(2, 2, device="meta")}, "lies on meta"),
+        ({"a": nn.Linear(3, 2)}, "'a' cannot process images"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            latency(refused, SHAPE)
+    with pytest.raises(FileNotFoundError, match="absent.onnx"):
+        latency({"a": tmp_path / "absent.onnx"}, SHAPE)
+    with pytest.raises(ValueError, match="cannot process images"):
+        latency({"a": exported[0]}, (3, 28, 28))
+    for option in ("batch_size", "threads", "repeats", "warm_up", "calls"):
+        with pytest.raises(ValueError, match=f"{option} must be at least 1, got 0"):
+            latency({"a": exported[0]}, SHAPE, **{option: 0})
+    with pytest.raises(ValueError, match=r"image_shape must be \(channels, height, width\)"):
+        latency({"a": exported[0]}, (28, 28))
+
+
+# ------------------------------------------------------------------------------------ ratio
+
+
+@pytest.mark.parametrize(("rounds", "confidence"), [(6, 0.95), (11, 0.9), (50, 0.95), (37, 0.99)])
+def test_ratio_is_the_median_of_paired_ratios_with_the_interval_of_the_sign_test(rounds, confidence):
+    generator = np.random.default_rng(rounds)
+    moment = generator.uniform(1, 10, rounds)  # what both models of a round share
+    slow, fast = (moment * generator.normal(level, 0.03 * level, rounds) for level in (3, 1))
+    found = ratio(measured(a=slow.tolist(), b=fast.tolist()), "a", "b", confidence=confidence)
+    ratios = slow / fast
+    interval = stats.quantile_test(ratios, q=3, p=0.5).confidence_interval(confidence)
+    assert found[:3] == pytest.approx((np.median(ratios), interval.low, interval.high))
+    assert found[3:] == pytest.approx((*np.percentile(ratios, [25, 75]), rounds))
+
+
+def test_the_interval_covers_the_true_ratio_as_often_as_it_says():
+    generator = np.random.default_rng(0)
+    hits = 0
+    for _ in range(400):
+        slow = generator.lognormal(np.log(2), 0.05, 20)  # median 2
+        found = ratio(measured(a=slow.tolist(), b=[1.0] * 20), "a", "b")
+        hits += found.low <= 2 <= found.high
+    assert 0.93 <= hits / 400 <= 0.99  # 0.9586 by the binomial distribution
+
+
+def test_a_ratio_that_scatters_is_refused_and_says_what_to_do():
+    result = measured(a=[1.0, 2.0] * 10, b=[1.0] * 20)
+    with pytest.raises(
+        ValueError, match=r"between 1 and 2, 67% of the median where widest=20%.*thread_time_ns"
+    ):
+        ratio(result, "a", "b")
+    assert ratio(result, "a", "b", widest=0.7).median == 1.5
+    assert ratio(measured(a=[1.0, 1.2] * 10, b=[1.0] * 20), "a", "b").median == pytest.approx(1.1)
+
+
+def test_too_few_rounds_a_coarse_clock_and_unknown_names_are_refused():
+    with pytest.raises(ValueError, match="5 rounds are too few .* repeats=6 or more"):
+        ratio(measured(a=[1.0] * 5, b=[1.0] * 5), "a", "b")
+    with pytest.raises(ValueError, match="0 ms on perf_counter_ns.* too coarse"):
+        ratio(measured(a=[1.0] * 9, b=[0.0] + [1.0] * 8), "a", "b")
+    for names, message in ((("a", "c"), "fast='c' was not measured.*'a', 'b'"), (("c", "a"), "slow='c'")):
+        with pytest.raises(ValueError, match=message):
+            ratio(measured(a=[1.0] * 9, b=[1.0] * 9), *names)
+
+
+# ------------------------------------------------------------------------------------ throughput
+
+
+def test_throughput_is_images_per_second_of_batches_that_take_turns():
+    elapsed, sizes = [0], []
+
+    def model(images):
+        sizes.append(len(images))
+        elapsed[0] += 1_000_000 * (3 + len(images))  # 3 ms and 1 ms an image
+
+    table = throughput(model, SHAPE, (1, 5), repeats=4, clock=lambda: elapsed[0])
+    assert sizes == [1, 5] + [1, 1, 5, 5, 5, 5, 1, 1] * 2
+    assert table["images_per_second"].tolist() == pytest.approx([1000 / 4, 5000 / 8])
+    assert table["milliseconds"].tolist() == [4, 8] and table.index.tolist() == [1, 5]
+    assert (table["lower_quartile"] == table["upper_quartile"]).all()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"), [([], "at least one"), ([2, 2], "distinct"), ([0], "at least 1")]
+)
+def test_batch_sizes_that_make_no_table_are_refused(sizes, message):
+    with pytest.raises(ValueError, match=message):
+        throughput(nn.Flatten(), SHAPE, sizes)
+
+
+# ------------------------------------------------------------------------------------ sizes and counts
+
+
+def test_parameters_count_shared_tensors_once_and_buffers_not_at_all():
+    shared = nn.Linear(5, 5)
+    network = nn.Sequential(shared, nn.BatchNorm1d(5), shared)
+    assert footprint.parameters(network) == 5 * 5 + 5 + 2 * 5
+
+
+def test_file_size_is_in_bytes_and_a_missing_file_is_refused(tmp_path):
+    (tmp_path / "a.onnx").write_bytes(bytes(1234))
+    assert footprint.file_size(tmp_path / "a.onnx") == 1234
+    with pytest.raises(ValueError, match="absent.onnx' is not a file"):
+        footprint.file_size(tmp_path / "absent.onnx")
+
+
+def test_multiply_adds_agree_with_the_formula_for_strided_grouped_and_dense_layers():
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.Conv2d(8, 8, 5, groups=8), nn.Conv2d(8, 6, 1, bias=False), nn.Flatten(), nn.Linear(6 * 6 * 2, 10),
+    )  # fmt: skip
+    network[1].eval()
+    by_hand = 10 * 6 * 8 * 3 * 9 + 6 * 2 * 8 * 25 + 6 * 2 * 6 * 8 + 6 * 6 * 2 * 10
+    assert footprint.multiply_adds(network, (3, 20, 12)) == by_hand
+    assert network.training and not network[1].training
+
+
+def test_multiply_adds_see_attention_in_spite_of_its_fast_path():
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+        def forward(self, images):
+            rows = images.flatten(1, 2)
+            return self.attention(rows, rows, rows, need_weights=False)[0]
+
+    length, width = 15, 8
+    expected = 4 * length * width**2 + 2 * length**2 * width
+    assert torch.backends.mha.get_fastpath_enabled()
+    assert footprint.multiply_adds(Attention(), (3, 5, 8)) == expected
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_a_network_that_cannot_be_counted_is_refused():
+    with pytest.raises(ValueError, match="no convolution, matrix product or attention"):
+        footprint.multiply_adds(nn.Flatten(), SHAPE)
+    with pytest.raises(ValueError, match=r"cannot process images of shape \(1, 3, 4, 4\)"):
+        footprint.multiply_adds(nn.Conv2d(1, 2, 3), (3, 4, 4))
+
+
+# ------------------------------------------------------------------------------------ memory
+
+
+def test_peak_memory_is_that_of_the_fresh_process_and_not_of_this_one(exported):
+    ballast = np.ones(50_000_000)  # 400 MB, which getrusage of a child would start from
+    peak = footprint.peak_memory(exported[0], SHAPE)
+    assert exported[0].stat().st_size < peak < ballast.nbytes
+
+
+def test_peak_memory_grows_with_the_activations_of_a_batch(exported):
+    one, many = (footprint.peak_memory(exported[0], (1, 28, 28), batch_size=size) for size in (1, 4000))
+    assert many - one > 4000 * 28 * 28 * 4  # the images alone
+
+
+def test_peak_memory_of_a_program_of_torch_contains_torch(exported, tmp_path):
+    program = export_program(models.build("tiny-cnn", seed=0), tmp_path / "a.pt2", image_shape=SHAPE)
+    assert footprint.peak_memory(program, SHAPE) > 1.3 * footprint.peak_memory(exported[0], SHAPE)
+
+
+def test_an_onnx_file_is_answered_in_a_process_without_torch(exported):
+    code = "import sys; from kdlib.deploy import fresh_process; fresh_process.main(sys.argv[1:]); print(*sys.modules)"
+    process = subprocess.run(
+        [sys.executable, "-c", code, str(exported[0]), "1", "28", "28", "1", "1"],
+        cwd=CHECKOUT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    peak, loaded = process.stdout.splitlines()
+    assert int(peak) > 0 and "onnxruntime" in loaded.split() and "torch" not in loaded.split()
+
+
+def test_a_process_that_fails_and_a_system_that_cannot_be_measured_are_refused(
+    exported, tmp_path, monkeypatch
+):
+    with pytest.raises(ValueError, match=r"absent.onnx could not be measured .*FileNotFoundError"):
+        footprint.peak_memory(tmp_path / "absent.onnx", SHAPE)
+    with pytest.raises(ValueError, match="image_shape must be"):
+        footprint.peak_memory(exported[0], (28, 28))
+    monkeypatch.setattr(fresh_process.sys, "platform", "win32")
+    with pytest.raises(NotImplementedError, match="on Linux and macOS, not on win32"):
+        footprint.peak_memory(exported[0], SHAPE)
+
+
+# ------------------------------------------------------------------------------------ choosing
+
+
+def random_table(seed: int) -> pd.DataFrame:
+    generator = np.random.default_rng(seed)
+    columns = {name: generator.integers(0, 5, 25) for name in ("accuracy", "bytes", "milliseconds")}
+    return pd.DataFrame(columns, index=[f"model {i}" for i in range(25)])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pareto_front_agrees_with_a_comparison_of_every_pair(seed):
+    table = random_table(seed)
+    expected = [
+        mine.Index
+        for mine in table.itertuples()
+        if not any(
+            other.accuracy >= mine.accuracy and other.bytes <= mine.bytes and other.milliseconds <= mine.milliseconds
+            and (other.accuracy, other.bytes, other.milliseconds) != (mine.accuracy, mine.bytes, mine.milliseconds)
+            for other in table.itertuples()
+        )
+    ]  # fmt: skip
+    assert list(pareto_front(table).index) == expected
+
+
+def test_pareto_front_of_other_columns_and_of_nothing():
+    table = pd.DataFrame({"speed": [3, 2, 1], "error": [0.3, 0.1, 0.2]}, index=list("abc"))
+    assert list(pareto_front(table, larger=["speed"], smaller=["error"]).index) == ["a", "b"]
+    assert list(pareto_front(table, larger=[], smaller=["error"]).index) == ["b"]
+    assert pareto_front(table[:0], larger=["speed"], smaller=["error"]).empty
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_best_within_is_on_the_front_and_agrees_with_sorting_by_hand(seed):
+    table = random_table(seed)
+    for most_bytes, most_milliseconds in itertools.product((0, 2, np.inf), (0, 1, 4)):
+        fitting = [
+            (-row.accuracy, row.bytes, row.milliseconds)
+            for row in table.itertuples()
+            if row.bytes <= most_bytes and row.milliseconds <= most_milliseconds
+        ]
+        best = best_within(table, bytes=most_bytes, milliseconds=most_milliseconds)
+        found = [] if best is None else [(-best.accuracy, best.bytes, best.milliseconds)]
+        assert found == sorted(fitting)[:1]
+        assert best is None or best.name in pareto_front(table).index
+
+
+def test_best_within_no_budget_is_the_best_and_within_too_little_is_none():
+    table = pd.DataFrame({"accuracy": [0.8, 0.9], "bytes": [10, 20]}, index=["small", "large"])
+    assert best_within(table).name == "large" and best_within(table, bytes=10).name == "small"
+    assert best_within(table, bytes=9) is None
+
+
+def test_tables_without_a_column_or_with_nan_are_refused():
+    table = pd.DataFrame({"accuracy": [0.8, float("nan")], "bytes": [10, 20]})
+    for columns, message in [
+        ({"smaller": ["bytes"]}, "column 'accuracy' must be finite"),
+        ({}, "no column 'milliseconds'"),
+        ({"larger": ["bytes"], "smaller": ["bytes"]}, "named once"),
+        ({"larger": [], "smaller": []}, "at least one"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            pareto_front(table, **columns)
+    with pytest.raises(ValueError, match="column 'accuracy' must be finite"):
+        best_within(table, bytes=10)
+    with pytest.raises(ValueError, match="bytes must be the most that is allowed, got nan"):
+        best_within(table[:1], bytes=float("nan"))
