@@ -1,0 +1,203 @@
+"""Which student to train: the best one that fits the device, found by training small ones for a short time."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import optuna
+import pandas
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from kdlib import metrics
+from kdlib._checks import checked, positive_integer, positive_number
+from kdlib.data import ImageSplit
+from kdlib.models import PocketCNN
+from kdlib.teachers import cached_logits
+from kdlib.training import LEARNING_RATE, distill
+
+PROPOSALS = 50  # plans looked at for each student that is trained, at most
+
+Plan = tuple[tuple[int, int, int], ...]
+
+
+class StudentSearch(NamedTuple):
+    """What `search_student` found.
+
+    plan: (channels, kernel size, stride) of each convolution of the best student, for
+        `models.PocketCNN(num_classes, in_channels, plan)`
+    trials: a row for each plan that was proposed, in this order, each plan once: `plan`, `multiply_adds`,
+        `parameters`, `latency` (NaN where it was not measured), `status` ("trained", or which budget it exceeds),
+        `accuracy` on the validation split (NaN where it was not trained)
+    """
+
+    plan: Plan
+    trials: pandas.DataFrame
+
+
+@checked(students=positive_integer, multiply_adds=positive_integer, epochs=positive_integer)
+def search_student(
+    teacher: nn.Module | Float[Tensor, "_n _classes"],
+    split: ImageSplit,
+    validation: ImageSplit,
+    *,
+    multiply_adds: int,
+    latency: Callable[[nn.Module], float] | None = None,
+    latency_budget: float | int | None = None,
+    students: int = 10,
+    epochs: int = 5,
+    depths: Sequence[int] = (2, 3, 4),
+    channels: Sequence[int] = (8, 16, 24, 32, 48, 64),
+    kernels: Sequence[int] = (3, 5),
+    strides: Sequence[int] = (1, 2),
+    temperature: float | int = 4.0,
+    alpha: float | int = 0.9,
+    learning_rate: float | int = LEARNING_RATE,
+    seed: int = 0,
+) -> StudentSearch:
+    """Search the plans of `models.PocketCNN` for the most accurate student within a budget.
+
+    optuna's TPE sampler proposes a plan: how many convolutions, and the channels, the kernel and the stride of
+    each. A plan above a budget is told so and costs next to nothing; one within is trained by
+    `kdlib.training.distill` on `split` and judged by its accuracy on `validation`. Do not give the test split:
+    the best of many is better on what it was chosen by than elsewhere.
+
+    For one seed and number of threads the result is the same each time, unless `latency` is given: measured times
+    are never quite the same, and a plan near the budget may pass once and fail once.
+
+    Args:
+        teacher: a network, or its logits, a row for each image of `split`.
+        split: the images to train on; some hundred are enough to compare plans.
+        validation: the images to judge by.
+        multiply_adds: the budget for one image, convolutions and linear layers counted (one multiply-add is two
+            floating-point operations).
+        latency: a function from a network to the time that it takes, asked for plans within `multiply_adds`.
+        latency_budget: the largest time that is allowed, in the unit of `latency`.
+        students: how many to train, at most 50 times as many plans are looked at.
+        epochs, temperature, alpha, learning_rate: as in `distill`.
+        depths, channels, kernels, strides: what there is to choose from; kernels are odd.
+        seed: of the proposals, the initial weights and the training.
+
+    Returns:
+        The best plan and the table of all that were looked at. Of equal ones the first.
+
+    Raises:
+        ValueError: nothing to choose from, an even kernel, a budget without its function or the reverse, or no
+            plan within the budget; and as `distill`.
+
+    Common implementations differ: many search by accuracy alone and check the budget once at the end, or put
+    it into the score, so that a plan above the budget can win.
+
+    Source: Tan et al. 2018 (MnasNet, measured latency in the search), arXiv 1807.11626; the sampler: Bergstra et
+    al. 2011; Akiba et al. 2019 (Optuna), arXiv 1907.10902.
+    """
+    choices = {"depth": depths, "channels": channels, "kernel": kernels, "stride": strides}
+    _check_choices(choices)
+    if (latency is None) != (latency_budget is None):
+        raise ValueError("latency and latency_budget are given together or not at all")
+    if latency_budget is not None:
+        positive_number("latency_budget", latency_budget)
+    logits = teacher if isinstance(teacher, Tensor) else cached_logits(teacher, split)
+    rows: dict[Plan, dict] = {}
+
+    def judge(trial: optuna.Trial) -> float:
+        plan = _proposed(trial, choices)
+        if plan not in rows:
+            student = _student(plan, logits.shape[1], split.images.shape[1], seed)
+            rows[plan] = row = _measured(plan, student, split, multiply_adds, latency, latency_budget)
+            if row["status"] == "trained":
+                distill(
+                    student, logits, split, epochs=epochs, temperature=temperature, alpha=alpha,
+                    learning_rate=learning_rate, seed=seed, progress=False,
+                )  # fmt: skip
+                row["accuracy"] = metrics.accuracy(student, validation)
+        if rows[plan]["status"] != "trained":
+            raise optuna.TrialPruned(rows[plan]["status"])
+        return rows[plan]["accuracy"]
+
+    def stop_when_done(study: optuna.Study, _: optuna.trial.FrozenTrial) -> None:
+        if sum(row["status"] == "trained" for row in rows.values()) == students:
+            study.stop()
+
+    with _quiet_optuna():
+        sampler = optuna.samplers.TPESampler(seed=seed)
+        study = optuna.create_study(direction="maximize", sampler=sampler)
+        study.optimize(judge, n_trials=PROPOSALS * students, callbacks=[stop_when_done])
+    trials = pandas.DataFrame(rows.values())
+    if trials["accuracy"].isna().all():
+        cheapest = trials.loc[trials["multiply_adds"].idxmin()]
+        raise ValueError(
+            f"no plan within the budget among {len(trials)}: the smallest, {cheapest['plan']}, has "
+            f"{cheapest['multiply_adds']} multiply-adds ({cheapest['status']}); allow more or offer smaller choices"
+        )
+    return StudentSearch(trials.loc[trials["accuracy"].idxmax(), "plan"], trials)
+
+
+def _check_choices(choices: dict[str, Sequence[int]]) -> None:
+    for name, values in choices.items():
+        if len(values) == 0 or min(values) < 1:
+            raise ValueError(f"{name} must offer at least one number, none below 1, got {list(values)}")
+    if any(kernel % 2 == 0 for kernel in choices["kernel"]):
+        raise ValueError(f"kernels must be odd, got {list(choices['kernel'])}")
+
+
+def _proposed(trial: optuna.Trial, choices: dict[str, Sequence[int]]) -> Plan:
+    def choose(name: str, kind: str) -> int:
+        return trial.suggest_categorical(name, tuple(choices[kind]))
+
+    return tuple(
+        tuple(choose(f"{kind} {number}", kind) for kind in ("channels", "kernel", "stride"))
+        for number in range(choose("depth", "depth"))
+    )
+
+
+def _student(plan: Plan, num_classes: int, in_channels: int, seed: int) -> PocketCNN:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return PocketCNN(num_classes, in_channels, plan)
+
+
+def _measured(
+    plan: Plan,
+    student: PocketCNN,
+    split: ImageSplit,
+    multiply_adds: int,
+    latency: Callable[[nn.Module], float] | None,
+    latency_budget: float | int | None,
+) -> dict:
+    """The row of a plan before it is trained, with "trained" for its status where it is about to be."""
+    row = {
+        "plan": plan,
+        "multiply_adds": _multiply_adds(student.eval(), split.normalized(slice(1))),
+        "parameters": sum(parameter.numel() for parameter in student.parameters()),
+        "latency": float("nan"),
+        "status": "trained",
+        "accuracy": float("nan"),
+    }
+    if row["multiply_adds"] > multiply_adds:
+        return row | {"status": f"above {multiply_adds} multiply-adds"}
+    if latency is not None:
+        row["latency"] = float(latency(student))
+        if row["latency"] > latency_budget:
+            row["status"] = f"above {latency_budget:g} latency"
+    return row
+
+
+def _multiply_adds(student: nn.Module, images: Tensor) -> int:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        student(images)
+    return counter.get_total_flops() // 2
+
+
+@contextmanager
+def _quiet_optuna() -> Iterator[None]:
+    """Without a line on stderr for every trial."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
