@@ -122,6 +122,17 @@ def test_verdict_on_answers_of_any_kind(small_exercises, capsys, recwarn, answer
     assert torch.equal(CASES[0][0], torch.tensor([1.0, -2.0]))
 
 
+def test_an_input_that_contains_nan_is_not_taken_for_changed_unless_it_is(small_exercises):
+    def replaced(x):
+        x[1] = 0.0
+        return x.isnan()
+
+    given = torch.tensor([1.0, float("nan")])
+    for function, changed in [(torch.isnan, False), (replaced, True), (torch.Tensor.clone, False)]:
+        assert _observe.observe(_core.call, function, (given,)).changed_input == changed
+    assert _observe.observe(_core.call, lambda x: x.resize_(1).sum(), (given,)).changed_input
+
+
 def endless(x):
     while True:
         try:

@@ -4,12 +4,15 @@ import inspect
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import kdlib.losses
 import kdlib.metrics
+from kdlib.deploy import benchmark, export, pareto
 from kdlib.lesson import exercises
+from kdlib.lesson.exercises import _machine
 
 MISTAKES = [(name, diagnosis) for name in exercises.names() for diagnosis in exercises.get(name).mistakes]
 
@@ -174,14 +177,67 @@ def test_attention_rows_and_similarity_agree_with_the_librarys():
         assert torch.allclose(exercises.solution("attention_rows")(features), expected, rtol=1e-5)
     for student, teacher in exercises.get("repair_similarity").cases():
         expected = kdlib.features.similarity_loss(student, teacher).item()
-        assert exercises.solution("repair_similarity")(student, teacher).item() == pytest.approx(expected, rel=1e-5)
-        assert exercises.solution("gram_difference")(student, teacher).item() == pytest.approx(expected, rel=1e-5)
+        assert exercises.solution("repair_similarity")(student, teacher).item() == pytest.approx(
+            expected, rel=1e-5
+        )
+        assert exercises.solution("gram_difference")(student, teacher).item() == pytest.approx(
+            expected, rel=1e-5
+        )
 
 
 def test_layer_pairs_have_one_size():
     for student, teacher in exercises.get("layer_pairs").cases():
         for first, second in exercises.solution("layer_pairs")(student, teacher).tolist():
             assert student[first] == teacher[second]
+
+
+def test_fair_latencies_are_the_medians_of_the_undisturbed_model_and_any_order_in_a_round_is_right():
+    def backwards(models, clock, warm_up, rounds):
+        for _ in range(warm_up):
+            for model in models:
+                model()
+        times = np.zeros((rounds, len(models)))
+        for number in range(rounds):
+            for place in reversed(range(len(models))):
+                start = clock()
+                models[place]()
+                times[number, place] = clock() - start
+        return np.median(times, axis=0)
+
+    assert exercises.check("fair_latencies", backwards).passed
+    for models, _, warm_up, rounds in exercises.get("fair_latencies").cases():
+        machine = _machine.Machine(models, warm_up, rounds)
+        found = exercises.solution("fair_latencies")(machine.runs, machine.clock, warm_up, rounds)
+        alone = [model.milliseconds for model in models]
+        # Without warm-up and busy phase a call takes 1 to 1.12 times as long.
+        assert all(mine <= median <= 1.121 * mine for mine, median in zip(alone, found, strict=True))
+
+
+def test_logits_agree_where_the_exporter_would_write_the_file():
+    for logits, expected, tolerance in exercises.get("logits_agree").cases():
+        agree = export.logit_difference(logits, expected) <= tolerance
+        assert exercises.solution("logits_agree")(logits, expected, tolerance) == agree
+
+
+def test_pick_model_and_on_the_front_agree_with_the_librarys():
+    for accuracies, sizes, milliseconds, *most in exercises.get("pick_model").cases():
+        table = pd.DataFrame({"accuracy": accuracies, "bytes": sizes, "milliseconds": milliseconds})
+        best = pareto.best_within(table, bytes=most[0], milliseconds=most[1])
+        assert exercises.solution("pick_model")(accuracies, sizes, milliseconds, *most) == best.name
+    for accuracies, milliseconds in exercises.get("on_the_front").cases():
+        table = pd.DataFrame({"accuracy": accuracies, "milliseconds": milliseconds})
+        front = pareto.pareto_front(table, smaller=["milliseconds"]).index
+        marks = exercises.solution("on_the_front")(accuracies, milliseconds)
+        assert [place for place, mark in enumerate(marks) if mark] == list(front)
+
+
+def test_repaired_speedup_agrees_with_the_librarys_ratio():
+    for slow, fast, slow_size, fast_size, warm_up in exercises.get("repair_speedup").cases():
+        columns = {"slow": np.divide(slow, slow_size), "fast": np.divide(fast, fast_size)}
+        rounds = pd.DataFrame(columns)[warm_up:]
+        found = benchmark.ratio(benchmark.Latencies(rounds, (1, 28, 28), 1, 1, "made up"), "slow", "fast")
+        speedup = exercises.solution("repair_speedup")(slow, fast, slow_size, fast_size, warm_up)
+        assert speedup == pytest.approx(found.median)
 
 
 # -------------------------------------------------------------------- what the learner sees

@@ -12,6 +12,7 @@ from kdlib.lesson.exercises import (  # noqa: F401  (register their exercises)
     lesson02,
     lesson03,
     lesson04,
+    lesson05,
 )
 from kdlib.lesson.exercises._core import REGISTRY, Exercise, get
 from kdlib.lesson.exercises._judge import judge

@@ -143,7 +143,8 @@ def _same(a: Any, b: Any) -> bool:
     if isinstance(a, (tuple, list)):
         return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
     if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
+        equal_or_both_nan = (a == b) | ((a != a) & (b != b)) if a.shape == b.shape else a.new_zeros(1)
+        return bool(equal_or_both_nan.all())
     if isinstance(a, pd.DataFrame):
         return a.equals(b)
     return a == b
