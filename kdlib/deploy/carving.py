@@ -7,7 +7,7 @@ import torch_pruning
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kdlib.deploy.networks import blank_images, logit_count, trainable_copy
+from kdlib.deploy.networks import example_image, logit_count, trainable_copy
 from kdlib.deploy.pruning import WEIGHTED, following_channels
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -58,7 +58,7 @@ def carve(teacher: nn.Module, student: nn.Module, image_shape: Sequence[int]) ->
     }
     _check_widths(source, widths)
     with following_channels(source):
-        graph = torch_pruning.DependencyGraph().build_dependency(source, blank_images(image_shape))
+        graph = torch_pruning.DependencyGraph().build_dependency(source, example_image(image_shape))
         # Of the whole teacher, before a layer loses inputs: the order of the layers must not matter.
         importance = {path: _importance(graph, source.get_submodule(path)) for path in widths}
         for path, width in widths.items():

@@ -21,7 +21,7 @@ from kdlib.deploy.carving import carve
 from kdlib.deploy.factorization import factorize
 from kdlib.deploy.pruning import finish, prune_channels, sparsify, zero_share
 from kdlib.deploy.quantization import agreement, onnx_logits, quantize
-from kdlib.deploy.student_search import StudentSearch, search_student
+from kdlib.deploy.student_search import StudentSearch, onnx_latency, search_student
 
 __all__ = [
     "StudentSearch",
@@ -29,6 +29,7 @@ __all__ = [
     "carve",
     "factorize",
     "finish",
+    "onnx_latency",
     "onnx_logits",
     "prune_channels",
     "quantize",

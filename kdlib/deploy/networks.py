@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from kdlib.deploy.loading import noise_images
 from kdlib.inference import evaluating, logits_of
 from kdlib.teachers import FrozenTeacher
 
@@ -34,16 +35,13 @@ def _make_plain(module: nn.Module) -> None:
         module.register_parameter(name, nn.Parameter(tensor))
 
 
-def blank_images(image_shape: Sequence[int], count: int = 1) -> Tensor:
-    """`count` images of zeros.
+def example_image(image_shape: Sequence[int]) -> Tensor:
+    """One image, (1, channels, height, width).
 
     Raises:
         ValueError: `image_shape` is not (channels, height, width).
     """
-    shape = tuple(map(int, image_shape))
-    if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"image_shape must be (channels, height, width), none of them 0, got {image_shape}")
-    return torch.zeros(count, *shape)
+    return torch.from_numpy(noise_images(image_shape))
 
 
 def logit_count(model: nn.Module, image_shape: Sequence[int], name: str = "model") -> int:
@@ -52,7 +50,7 @@ def logit_count(model: nn.Module, image_shape: Sequence[int], name: str = "model
     Raises:
         ValueError: `model`, which the message calls by `name`, cannot process such images.
     """
-    images = blank_images(image_shape)
+    images = example_image(image_shape)
     try:
         with evaluating(model), torch.inference_mode():
             logits = logits_of(model(images))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 
 from kdlib._checks import checked, fraction
-from kdlib.deploy.networks import blank_images, logit_count, trainable_copy
+from kdlib.deploy.networks import example_image, logit_count, trainable_copy
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
@@ -124,7 +124,7 @@ def prune_channels(model: nn.Module, share: float | int, image_shape: Sequence[i
     classes = logit_count(network, image_shape)
     with following_channels(network):
         torch_pruning.pruner.BasePruner(
-            network, blank_images(image_shape), torch_pruning.importance.GroupMagnitudeImportance(p=2),
+            network, example_image(image_shape), torch_pruning.importance.GroupMagnitudeImportance(p=2),
             pruning_ratio_dict=_ratios(network, share), ignored_layers=[_head(network, image_shape)],
             in_channel_groups={}, out_channel_groups={}, num_heads={},  # its defaults are shared by all pruners
         ).step()  # fmt: skip

@@ -1,7 +1,9 @@
 """Which student to train: the best one that fits the device, found by training small ones for a short time."""
 
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import optuna
@@ -13,6 +15,9 @@ from torch import Tensor, nn
 from kdlib import metrics
 from kdlib._checks import checked, positive_integer, positive_number
 from kdlib.data import ImageSplit
+from kdlib.deploy import benchmark, footprint
+from kdlib.deploy.export import export_onnx
+from kdlib.deploy.networks import logit_count
 from kdlib.models import PocketCNN
 from kdlib.teachers import cached_logits
 from kdlib.training import LEARNING_RATE, distill
@@ -72,7 +77,8 @@ def search_student(
         validation: the images to judge by.
         multiply_adds: the budget for one image, convolutions and linear layers counted (one multiply-add is two
             floating-point operations).
-        latency: a function from a network to the time that it takes, asked for plans within `multiply_adds`.
+        latency: a function from a network to the time that it takes, such as `onnx_latency(image_shape)`; asked
+            for plans within `multiply_adds`.
         latency_budget: the largest time that is allowed, in the unit of `latency`.
         students: how many to train, at most 50 times as many plans are looked at.
         epochs, temperature, alpha, learning_rate: as in `distill`.
@@ -92,7 +98,7 @@ def search_student(
     Source: Tan et al. 2018 (MnasNet, measured latency in the search), arXiv 1807.11626; the sampler: Bergstra et
     al. 2011; Akiba et al. 2019 (Optuna), arXiv 1907.10902.
     """
-    choices = {"depth": depths, "channels": channels, "kernel": kernels, "stride": strides}
+    choices = {"depths": depths, "channels": channels, "kernels": kernels, "strides": strides}
     _check_choices(choices)
     if (latency is None) != (latency_budget is None):
         raise ValueError("latency and latency_budget are given together or not at all")
@@ -134,12 +140,39 @@ def search_student(
     return StudentSearch(trials.loc[trials["accuracy"].idxmax(), "plan"], trials)
 
 
+def onnx_latency(image_shape: Sequence[int], *, repeats: int = 50) -> Callable[[nn.Module], float]:
+    """A measure for `search_student`: the milliseconds that a network takes for one image in onnxruntime.
+
+    The function that comes back exports a network, which takes a second or two, runs the file on one thread, and
+    returns the median of `repeats` calls (`kdlib.deploy.benchmark.latency`). An untrained network is as fast as a
+    trained one.
+
+    Args:
+        image_shape: (channels, height, width), with 1 or 3 channels.
+
+    Raises:
+        ValueError: as `export_onnx` and `latency`, when the function is called.
+    """
+
+    def milliseconds(network: nn.Module) -> float:
+        classes = [f"class {number}" for number in range(logit_count(network, image_shape))]
+        centred = {"mean": [0.0] * image_shape[0], "std": [1.0] * image_shape[0]}
+        with tempfile.TemporaryDirectory() as folder:
+            path = export_onnx(
+                network, Path(folder, "student.onnx"), image_shape=image_shape, classes=classes, **centred
+            )
+            measured = benchmark.latency({"student": path}, image_shape, repeats=repeats)
+        return measured.table()["median"].item()
+
+    return milliseconds
+
+
 def _check_choices(choices: dict[str, Sequence[int]]) -> None:
     for name, values in choices.items():
         if len(values) == 0 or min(values) < 1:
             raise ValueError(f"{name} must offer at least one number, none below 1, got {list(values)}")
-    if any(kernel % 2 == 0 for kernel in choices["kernel"]):
-        raise ValueError(f"kernels must be odd, got {list(choices['kernel'])}")
+    if any(kernel % 2 == 0 for kernel in choices["kernels"]):
+        raise ValueError(f"kernels must be odd, got {list(choices['kernels'])}")
 
 
 def _proposed(trial: optuna.Trial, choices: dict[str, Sequence[int]]) -> Plan:
@@ -147,8 +180,8 @@ def _proposed(trial: optuna.Trial, choices: dict[str, Sequence[int]]) -> Plan:
         return trial.suggest_categorical(name, tuple(choices[kind]))
 
     return tuple(
-        tuple(choose(f"{kind} {number}", kind) for kind in ("channels", "kernel", "stride"))
-        for number in range(choose("depth", "depth"))
+        tuple(choose(f"{kind} {number}", kind) for kind in ("channels", "kernels", "strides"))
+        for number in range(choose("depths", "depths"))
     )
 
 
@@ -169,8 +202,8 @@ def _measured(
     """The row of a plan before it is trained, with "trained" for its status where it is about to be."""
     row = {
         "plan": plan,
-        "multiply_adds": _multiply_adds(student.eval(), split.normalized(slice(1))),
-        "parameters": sum(parameter.numel() for parameter in student.parameters()),
+        "multiply_adds": footprint.multiply_adds(student, split.images.shape[1:]),
+        "parameters": footprint.parameters(student),
         "latency": float("nan"),
         "status": "trained",
         "accuracy": float("nan"),
@@ -178,18 +211,10 @@ def _measured(
     if row["multiply_adds"] > multiply_adds:
         return row | {"status": f"above {multiply_adds} multiply-adds"}
     if latency is not None:
-        row["latency"] = float(latency(student))
+        row["latency"] = float(latency(student.eval()))
         if row["latency"] > latency_budget:
             row["status"] = f"above {latency_budget:g} latency"
     return row
-
-
-def _multiply_adds(student: nn.Module, images: Tensor) -> int:
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        student(images)
-    return counter.get_total_flops() // 2
 
 
 @contextmanager
