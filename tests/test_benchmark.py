@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torchvision
 from scipy import stats
 from torch import nn
 
@@ -21,6 +22,13 @@ from kdlib.deploy.pareto import best_within, pareto_front
 
 CHECKOUT = Path(__file__).parents[1]
 SHAPE = (1, 28, 28)
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory) -> Path:
+    """A student as a program of torch.export."""
+    path = tmp_path_factory.mktemp("program") / "a.pt2"
+    return export_program(models.build("tiny-cnn", seed=0), path, image_shape=SHAPE)
 
 
 class Machine:
@@ -52,25 +60,36 @@ def measured(**columns: list[float]) -> Latencies:
 # ------------------------------------------------------------------------------------ latency
 
 
-def test_models_take_turns_backwards_in_every_second_round_and_only_the_second_call_of_a_turn_is_timed():
+def test_models_take_turns_backwards_in_every_second_round_and_the_first_call_of_a_turn_is_not_timed():
     machine = Machine()
     runs = {"a": machine.model("a", 2), "b": machine.model("b", 1)}
-    latency(runs, SHAPE, warm_up=3, repeats=3, clock=machine.clock)
+    latency(runs, SHAPE, warm_up=3, repeats=3, turn=0, clock=machine.clock)
     assert "".join(machine.calls) == "aaa" + "bbb" + "aabb" + "bbaa" + "aabb"
-    assert machine.reads == [7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18]
+    assert machine.reads[12:] == [7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18]
 
 
-def test_several_calls_a_turn_are_timed_together_and_shared():
+def test_a_turn_is_filled_with_calls_by_the_fastest_of_the_warm_up_and_its_median_counts():
+    machine, times = Machine(), iter([50, 3, 2, 9] + [100, 7, 5, 1, 2, 80] * 2)
+
+    def run(images):
+        machine.calls.append("a")
+        machine.now += 1_000_000 * next(times)
+
+    result = latency({"a": run}, SHAPE, warm_up=4, repeats=2, turn=9.9, clock=machine.clock)
+    assert len(machine.calls) == 4 + 2 * (1 + 5)
+    assert result.milliseconds["a"].tolist() == [5, 5]
+
+
+def test_a_call_that_the_clock_does_not_notice_fills_no_endless_turn():
     machine = Machine()
-    result = latency({"a": machine.model("a", 2)}, SHAPE, warm_up=1, repeats=2, calls=4, clock=machine.clock)
-    assert len(machine.calls) == 1 + 2 * (1 + 4)
-    assert result.milliseconds["a"].tolist() == [2, 2]
+    latency({"a": machine.model("a", 0)}, SHAPE, warm_up=1, repeats=1, clock=machine.clock)
+    assert len(machine.calls) == 1 + 1 + 1000
 
 
 def test_a_slow_first_call_and_a_slow_moment_of_the_machine_change_neither_medians_nor_ratio():
     machine = Machine(slow_from=60)  # of 2 * (5 + 2 * 20) = 90 calls
     runs = {"a": machine.model("a", 6, cold=500), "b": machine.model("b", 2, cold=900)}
-    result = latency(runs, SHAPE, repeats=20, clock=machine.clock)
+    result = latency(runs, SHAPE, repeats=20, turn=0, clock=machine.clock)
     table = result.table()
     assert table["median"].tolist() == [6, 2] and table["fastest"].tolist() == [6, 2]
     assert table["upper_quartile"].tolist() == [18, 6]  # the spread tells of the moment
@@ -80,7 +99,7 @@ def test_a_slow_first_call_and_a_slow_moment_of_the_machine_change_neither_media
 def test_a_machine_that_gets_steadily_slower_favours_neither_of_two_equal_models():
     machine = Machine(drift=0.01)
     runs = {name: machine.model(name, 1) for name in "ab"}
-    milliseconds = latency(runs, SHAPE, repeats=40, clock=machine.clock).milliseconds
+    milliseconds = latency(runs, SHAPE, repeats=40, turn=0, clock=machine.clock).milliseconds
     assert (
         (milliseconds["a"] < milliseconds["b"]).sum() == (milliseconds["a"] > milliseconds["b"]).sum() == 20
     )
@@ -134,17 +153,16 @@ class Observer(nn.Module):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_network_runs_in_eval_and_inference_mode_in_its_own_type_and_gets_its_mode_back(dtype):
     observer = Observer(dtype)
-    latency({"a": observer}, (3, 4, 5), batch_size=7, warm_up=1, repeats=1)
+    latency({"a": observer}, (3, 4, 5), batch_size=7, warm_up=1, repeats=1, turn=0)
     assert observer.seen == [(False, True, (7, 3, 4, 5), dtype)] * 3
     assert observer.training and observer.head.training
 
 
-def test_files_of_every_kind_and_networks_are_measured_side_by_side(exported, tmp_path):
+def test_files_of_every_kind_and_networks_are_measured_side_by_side(exported, program, tmp_path):
     student = models.build("tiny-cnn", seed=0)
-    program = export_program(student, tmp_path / "a.pt2", image_shape=SHAPE)
     script = export_torchscript(student, tmp_path / "a.pt", image_shape=SHAPE)
     runs = {"onnx": str(exported[0]), "program": program, "script": script, "eager": student}
-    result = latency(runs, SHAPE, batch_size=2, repeats=2, warm_up=1, clock=time.thread_time_ns)
+    result = latency(runs, SHAPE, batch_size=2, repeats=2, warm_up=1, turn=0, clock=time.thread_time_ns)
     assert list(result.table().index) == list(runs) and result.milliseconds.shape == (2, 4)
     assert (result.milliseconds > 0).all(axis=None) and result.clock == "thread_time_ns"
 
@@ -154,7 +172,7 @@ def test_onnx_files_run_on_the_threads_asked_for_which_do_not_spin(exported, mon
     monkeypatch.setattr(
         runtime, "session", lambda *args, **kwargs: sessions.append(original(*args, **kwargs)) or sessions[-1]
     )
-    latency({"a": exported[0]}, SHAPE, threads=2, repeats=1, warm_up=1)
+    latency({"a": exported[0]}, SHAPE, threads=2, repeats=1, warm_up=1, turn=0)
     options = sessions[0].get_session_options()
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (2, 1)
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
@@ -181,9 +199,15 @@ def test_what_cannot_be_measured_is_refused_with_its_reason(exported, tmp_path):
         latency({"a": tmp_path / "absent.onnx"}, SHAPE)
     with pytest.raises(ValueError, match="cannot process images"):
         latency({"a": exported[0]}, (3, 28, 28))
-    for option in ("batch_size", "threads", "repeats", "warm_up", "calls"):
+    for option in ("batch_size", "threads", "repeats", "warm_up"):
         with pytest.raises(ValueError, match=f"{option} must be at least 1, got 0"):
             latency({"a": exported[0]}, SHAPE, **{option: 0})
+    with pytest.raises(ValueError, match="counts the work of one thread, and threads=2"):
+        latency({"a": exported[0]}, SHAPE, threads=2, clock=time.thread_time_ns)
+    with pytest.raises(ValueError, match="counts the work of one thread, and threads=2"):
+        throughput(exported[0], SHAPE, threads=2, clock=time.thread_time_ns)
+    with pytest.raises(ValueError, match="turn must be at least 0, got -1"):
+        latency({"a": exported[0]}, SHAPE, turn=-1)
     with pytest.raises(ValueError, match=r"image_shape must be \(channels, height, width\)"):
         latency({"a": exported[0]}, (28, 28))
 
@@ -243,7 +267,7 @@ def test_throughput_is_images_per_second_of_batches_that_take_turns():
         sizes.append(len(images))
         elapsed[0] += 1_000_000 * (3 + len(images))  # 3 ms and 1 ms an image
 
-    table = throughput(model, SHAPE, (1, 5), repeats=4, clock=lambda: elapsed[0])
+    table = throughput(model, SHAPE, (1, 5), repeats=4, turn=0, clock=lambda: elapsed[0])
     assert sizes == [1, 5] + [1, 1, 5, 5, 5, 5, 1, 1] * 2
     assert table["images_per_second"].tolist() == pytest.approx([1000 / 4, 5000 / 8])
     assert table["milliseconds"].tolist() == [4, 8] and table.index.tolist() == [1, 5]
@@ -285,6 +309,14 @@ def test_multiply_adds_agree_with_the_formula_for_strided_grouped_and_dense_laye
     assert network.training and not network[1].training
 
 
+@pytest.mark.parametrize("name", ["mobilenet_v2", "shufflenet_v2_x0_5"])
+def test_counts_are_those_that_torchvision_publishes(name):
+    published = torchvision.models.get_model_weights(name).DEFAULT.meta
+    network = torchvision.models.get_model(name)
+    assert footprint.parameters(network) == published["num_params"]
+    assert footprint.multiply_adds(network, (3, 224, 224)) / 1e9 == pytest.approx(published["_ops"], abs=6e-4)
+
+
 def test_multiply_adds_see_attention_in_spite_of_its_fast_path():
     class Attention(nn.Module):
         def __init__(self):
@@ -323,8 +355,7 @@ def test_peak_memory_grows_with_the_activations_of_a_batch(exported):
     assert many - one > 4000 * 28 * 28 * 4  # the images alone
 
 
-def test_peak_memory_of_a_program_of_torch_contains_torch(exported, tmp_path):
-    program = export_program(models.build("tiny-cnn", seed=0), tmp_path / "a.pt2", image_shape=SHAPE)
+def test_peak_memory_of_a_program_of_torch_contains_torch(exported, program):
     assert footprint.peak_memory(program, SHAPE) > 1.3 * footprint.peak_memory(exported[0], SHAPE)
 
 

@@ -8,6 +8,7 @@ Four habits of this module, each against a way in which published timings mislea
 """
 
 import math
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,13 +21,14 @@ import pandas as pd
 import torch
 from torch import nn
 
-from kdlib._checks import checked, open_fraction, positive_integer, positive_number
+from kdlib._checks import checked, non_negative_number, open_fraction, positive_integer, positive_number
 from kdlib.deploy.loading import Call, Images, noise_images, open_file, torch_call
 from kdlib.inference import evaluating
 
 Model = str | PathLike | nn.Module | Callable
 Clock = Callable[[], int]
-COUNTS = {name: positive_integer for name in ("batch_size", "threads", "repeats", "warm_up", "calls")}
+MOST_CALLS = 1000  # a turn, where a call takes next to nothing or the clock does not notice it
+COUNTS = {name: positive_integer for name in ("batch_size", "threads", "repeats", "warm_up")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +82,7 @@ class Ratio(NamedTuple):
     rounds: int
 
 
-@checked(**COUNTS)
+@checked(turn=non_negative_number, **COUNTS)
 def latency(
     models: Mapping[str, Model],
     image_shape: Sequence[int],
@@ -89,14 +91,15 @@ def latency(
     threads: int = 1,
     repeats: int = 50,
     warm_up: int = 5,
-    calls: int = 1,
+    turn: float | int = 10,
     clock: Clock = time.perf_counter_ns,
 ) -> Latencies:
     """Time models side by side on the CPU: in each round every model has its turn.
 
-    A turn is one call that is not timed, which brings the model's weights back into the caches, and `calls`
-    calls that are, together; their mean is the model's milliseconds in that round. Every second round runs
-    backwards, so that a machine that gets steadily slower favours none.
+    A turn is one call that is not timed, which brings the model's weights back into the caches, and then as
+    many timed calls as fill `turn` milliseconds; their median is the model's milliseconds in that round. So a
+    fast model is watched for as long as a slow one. Every second round runs backwards, so that a machine that
+    gets steadily slower favours none.
 
     Args:
         models: name -> what to time. The path of a file: .onnx runs in onnxruntime, .pt2 and .pt in torch. A
@@ -106,7 +109,8 @@ def latency(
         threads: of torch (the former number is restored) and of onnxruntime, whose threads do not spin.
         repeats: rounds.
         warm_up: calls of each model before the first round.
-        calls: timed calls a turn; several steady the timing of a model that takes well below a millisecond.
+        turn: milliseconds; how many calls fill a turn is settled by the fastest call of the warm-up. With 0 it
+            is always one, and the quartiles of the rounds are those of single calls.
         clock: nanoseconds since some moment. The default counts the time that passes, as a user would. On a
             machine that is busy with other things, `time.thread_time_ns` counts the processor time of this
             thread alone: right for one thread; on Windows its steps of 16 ms are too coarse.
@@ -114,15 +118,16 @@ def latency(
     Raises:
         OSError: a file cannot be read.
         ValueError: no models; a file that holds none; a model that cannot process such images or does not lie
-            on the CPU; a number below 1.
+            on the CPU; a number below 1; the clock of one thread for several.
     """
+    _check_clock(clock, threads)
     if not models:
         raise ValueError("models must name at least one model, got none")
     images = noise_images(image_shape, batch_size)
     with ExitStack() as stack:
         stack.enter_context(_torch_threads(threads))
         runs = {name: _prepared(model, threads, stack)(images) for name, model in models.items()}
-        milliseconds = _take_turns(runs, warm_up=warm_up, repeats=repeats, calls=calls, clock=clock)
+        milliseconds = _take_turns(runs, warm_up=warm_up, repeats=repeats, turn=turn, clock=clock)
     clock_name = getattr(clock, "__name__", type(clock).__name__)
     return Latencies(milliseconds, tuple(map(int, image_shape)), batch_size, threads, clock_name)
 
@@ -166,13 +171,16 @@ def ratio(
         raise ValueError(
             f"the ratio of {slow!r} to {fast!r} scatters too much to be stated: half of the rounds lie between "
             f"{lower:.3g} and {upper:.3g}, {(upper - lower) / median:.0%} of the median where widest={widest:.0%} "
-            "is allowed. Measure again on a quieter machine, with more `calls` a turn or a larger batch, or in "
-            "processor time: latency(..., clock=time.thread_time_ns). More rounds do not help"
+            "is allowed. Measure again while the machine does nothing else; or these two models alone, so that the "
+            "timings of a round lie closer together; or in processor time (clock=time.thread_time_ns), which leaves "
+            "out the moments in which other programs ran. More rounds do not help"
         )
     return Ratio(median, ratios[rank - 1].item(), ratios[-rank].item(), lower, upper, len(ratios))
 
 
-@checked(**{name: rule for name, rule in COUNTS.items() if name != "batch_size"})
+@checked(
+    threads=positive_integer, repeats=positive_integer, warm_up=positive_integer, turn=non_negative_number
+)
 def throughput(
     model: Model,
     image_shape: Sequence[int],
@@ -181,7 +189,7 @@ def throughput(
     threads: int = 1,
     repeats: int = 10,
     warm_up: int = 1,
-    calls: int = 1,
+    turn: float | int = 10,
     clock: Clock = time.perf_counter_ns,
 ) -> pd.DataFrame:
     """Images per second by batch size; the batch sizes take turns as the models of `latency` do.
@@ -196,6 +204,7 @@ def throughput(
     Raises:
         As `latency`; ValueError also for batch sizes that are none or twice the same.
     """
+    _check_clock(clock, threads)
     sizes = [positive_integer("batch_sizes", size) for size in batch_sizes]
     if not sizes or len(set(sizes)) != len(sizes):
         raise ValueError(f"batch_sizes must be distinct numbers, at least one, got {list(batch_sizes)}")
@@ -203,7 +212,7 @@ def throughput(
         stack.enter_context(_torch_threads(threads))
         prepare = _prepared(model, threads, stack)
         runs = {size: prepare(noise_images(image_shape, size)) for size in sizes}
-        milliseconds = _take_turns(runs, warm_up=warm_up, repeats=repeats, calls=calls, clock=clock)
+        milliseconds = _take_turns(runs, warm_up=warm_up, repeats=repeats, turn=turn, clock=clock)
     rates = 1000 * np.array(sizes) / milliseconds
     table = pd.DataFrame(
         {
@@ -231,33 +240,43 @@ def _prepared(model: Model, threads: int, stack: ExitStack) -> Callable[[Images]
     return lambda images: torch_call(model, torch.from_numpy(images).to(dtype))
 
 
+def _check_clock(clock: Clock, threads: int) -> None:
+    if clock is time.thread_time_ns and threads > 1:
+        raise ValueError(
+            f"clock=time.thread_time_ns counts the work of one thread, and threads={threads} would do it"
+        )
+
+
 def _take_turns(
-    runs: Mapping[Any, Call], *, warm_up: int, repeats: int, calls: int, clock: Clock
+    runs: Mapping[Any, Call], *, warm_up: int, repeats: int, turn: float | int, clock: Clock
 ) -> pd.DataFrame:
     """Milliseconds of one call, a row for each round, a column for each run."""
-    for name, run in runs.items():
-        _first_call(name, run)
-        for _ in range(warm_up - 1):
-            run()
+    calls = {name: _warmed_up(name, run, warm_up, turn, clock) for name, run in runs.items()}
     rows, order = [], list(runs)
     for number in range(repeats):
         row = {}
         for name in order if number % 2 == 0 else reversed(order):
-            run = runs[name]
-            run()
-            start = clock()
-            for _ in range(calls):
-                run()
-            row[name] = (clock() - start) / calls / 1e6
+            runs[name]()
+            row[name] = statistics.median(_milliseconds(runs[name], clock) for _ in range(calls[name]))
         rows.append(row)
     return pd.DataFrame(rows, columns=order, index=pd.RangeIndex(1, repeats + 1, name="round"))
 
 
-def _first_call(name: Any, run: Call) -> None:
+def _warmed_up(name: Any, run: Call, warm_up: int, turn: float | int, clock: Clock) -> int:
+    """Run it `warm_up` times; how many calls of it fill a turn."""
     try:
-        run()
+        fastest = _milliseconds(run, clock)
     except Exception as error:  # torch, onnxruntime and other people's functions fail in many ways
         raise ValueError(f"{name!r} cannot process images of this shape and number: {error}") from error
+    for _ in range(warm_up - 1):
+        fastest = min(fastest, _milliseconds(run, clock))
+    return max(1, min(MOST_CALLS, round(turn / fastest) if fastest > 0 else MOST_CALLS))
+
+
+def _milliseconds(run: Call, clock: Clock) -> float:
+    start = clock()
+    run()
+    return (clock() - start) / 1e6
 
 
 @contextmanager
