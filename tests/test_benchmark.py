@@ -1,34 +1,20 @@
-"""Timings on a made-up clock, ratios against scipy, sizes and counts against hand-written formulas."""
+"""Timings on a made-up clock, and ratios against scipy."""
 
-import itertools
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-import torchvision
 from scipy import stats
 from torch import nn
 
 from kdlib import models
-from kdlib.deploy import footprint, fresh_process, runtime
+from kdlib.deploy import runtime
 from kdlib.deploy.benchmark import Latencies, latency, ratio, throughput
 from kdlib.deploy.export import export_program, export_torchscript
-from kdlib.deploy.pareto import best_within, pareto_front
 
-CHECKOUT = Path(__file__).parents[1]
 SHAPE = (1, 28, 28)
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory) -> Path:
-    """A student as a program of torch.export."""
-    path = tmp_path_factory.mktemp("program") / "a.pt2"
-    return export_program(models.build("tiny-cnn", seed=0), path, image_shape=SHAPE)
 
 
 class Machine:
@@ -158,8 +144,9 @@ def test_a_network_runs_in_eval_and_inference_mode_in_its_own_type_and_gets_its_
     assert observer.training and observer.head.training
 
 
-def test_files_of_every_kind_and_networks_are_measured_side_by_side(exported, program, tmp_path):
+def test_files_of_every_kind_and_networks_are_measured_side_by_side(exported, tmp_path):
     student = models.build("tiny-cnn", seed=0)
+    program = export_program(student, tmp_path / "a.pt2", image_shape=SHAPE)
     script = export_torchscript(student, tmp_path / "a.pt", image_shape=SHAPE)
     runs = {"onnx": str(exported[0]), "program": program, "script": script, "eager": student}
     result = latency(runs, SHAPE, batch_size=2, repeats=2, warm_up=1, turn=0, clock=time.thread_time_ns)
@@ -280,170 +267,3 @@ def test_throughput_is_images_per_second_of_batches_that_take_turns():
 def test_batch_sizes_that_make_no_table_are_refused(sizes, message):
     with pytest.raises(ValueError, match=message):
         throughput(nn.Flatten(), SHAPE, sizes)
-
-
-# ------------------------------------------------------------------------------------ sizes and counts
-
-
-def test_parameters_count_shared_tensors_once_and_buffers_not_at_all():
-    shared = nn.Linear(5, 5)
-    network = nn.Sequential(shared, nn.BatchNorm1d(5), shared)
-    assert footprint.parameters(network) == 5 * 5 + 5 + 2 * 5
-
-
-def test_file_size_is_in_bytes_and_a_missing_file_is_refused(tmp_path):
-    (tmp_path / "a.onnx").write_bytes(bytes(1234))
-    assert footprint.file_size(tmp_path / "a.onnx") == 1234
-    with pytest.raises(ValueError, match="absent.onnx' is not a file"):
-        footprint.file_size(tmp_path / "absent.onnx")
-
-
-def test_multiply_adds_agree_with_the_formula_for_strided_grouped_and_dense_layers():
-    network = nn.Sequential(
-        nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
-        nn.Conv2d(8, 8, 5, groups=8), nn.Conv2d(8, 6, 1, bias=False), nn.Flatten(), nn.Linear(6 * 6 * 2, 10),
-    )  # fmt: skip
-    network[1].eval()
-    by_hand = 10 * 6 * 8 * 3 * 9 + 6 * 2 * 8 * 25 + 6 * 2 * 6 * 8 + 6 * 6 * 2 * 10
-    assert footprint.multiply_adds(network, (3, 20, 12)) == by_hand
-    assert network.training and not network[1].training
-
-
-@pytest.mark.parametrize("name", ["mobilenet_v2", "shufflenet_v2_x0_5"])
-def test_counts_are_those_that_torchvision_publishes(name):
-    published = torchvision.models.get_model_weights(name).DEFAULT.meta
-    network = torchvision.models.get_model(name)
-    assert footprint.parameters(network) == published["num_params"]
-    assert footprint.multiply_adds(network, (3, 224, 224)) / 1e9 == pytest.approx(published["_ops"], abs=6e-4)
-
-
-def test_multiply_adds_see_attention_in_spite_of_its_fast_path():
-    class Attention(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
-
-        def forward(self, images):
-            rows = images.flatten(1, 2)
-            return self.attention(rows, rows, rows, need_weights=False)[0]
-
-    length, width = 15, 8
-    expected = 4 * length * width**2 + 2 * length**2 * width
-    assert torch.backends.mha.get_fastpath_enabled()
-    assert footprint.multiply_adds(Attention(), (3, 5, 8)) == expected
-    assert torch.backends.mha.get_fastpath_enabled()
-
-
-def test_a_network_that_cannot_be_counted_is_refused():
-    with pytest.raises(ValueError, match="no convolution, matrix product or attention"):
-        footprint.multiply_adds(nn.Flatten(), SHAPE)
-    with pytest.raises(ValueError, match=r"cannot process images of shape \(1, 3, 4, 4\)"):
-        footprint.multiply_adds(nn.Conv2d(1, 2, 3), (3, 4, 4))
-
-
-# ------------------------------------------------------------------------------------ memory
-
-
-def test_peak_memory_is_that_of_the_fresh_process_and_not_of_this_one(exported):
-    ballast = np.ones(50_000_000)  # 400 MB, which getrusage of a child would start from
-    peak = footprint.peak_memory(exported[0], SHAPE)
-    assert exported[0].stat().st_size < peak < ballast.nbytes
-
-
-def test_peak_memory_grows_with_the_activations_of_a_batch(exported):
-    one, many = (footprint.peak_memory(exported[0], (1, 28, 28), batch_size=size) for size in (1, 4000))
-    assert many - one > 4000 * 28 * 28 * 4  # the images alone
-
-
-def test_peak_memory_of_a_program_of_torch_contains_torch(exported, program):
-    assert footprint.peak_memory(program, SHAPE) > 1.3 * footprint.peak_memory(exported[0], SHAPE)
-
-
-def test_an_onnx_file_is_answered_in_a_process_without_torch(exported):
-    code = "import sys; from kdlib.deploy import fresh_process; fresh_process.main(sys.argv[1:]); print(*sys.modules)"
-    process = subprocess.run(
-        [sys.executable, "-c", code, str(exported[0]), "1", "28", "28", "1", "1"],
-        cwd=CHECKOUT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    peak, loaded = process.stdout.splitlines()
-    assert int(peak) > 0 and "onnxruntime" in loaded.split() and "torch" not in loaded.split()
-
-
-def test_a_process_that_fails_and_a_system_that_cannot_be_measured_are_refused(
-    exported, tmp_path, monkeypatch
-):
-    with pytest.raises(ValueError, match=r"absent.onnx could not be measured .*FileNotFoundError"):
-        footprint.peak_memory(tmp_path / "absent.onnx", SHAPE)
-    with pytest.raises(ValueError, match="image_shape must be"):
-        footprint.peak_memory(exported[0], (28, 28))
-    monkeypatch.setattr(fresh_process.sys, "platform", "win32")
-    with pytest.raises(NotImplementedError, match="on Linux and macOS, not on win32"):
-        footprint.peak_memory(exported[0], SHAPE)
-
-
-# ------------------------------------------------------------------------------------ choosing
-
-
-def random_table(seed: int) -> pd.DataFrame:
-    generator = np.random.default_rng(seed)
-    columns = {name: generator.integers(0, 5, 25) for name in ("accuracy", "bytes", "milliseconds")}
-    return pd.DataFrame(columns, index=[f"model {i}" for i in range(25)])
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_pareto_front_agrees_with_a_comparison_of_every_pair(seed):
-    table = random_table(seed)
-    expected = [
-        mine.Index
-        for mine in table.itertuples()
-        if not any(
-            other.accuracy >= mine.accuracy and other.bytes <= mine.bytes and other.milliseconds <= mine.milliseconds
-            and (other.accuracy, other.bytes, other.milliseconds) != (mine.accuracy, mine.bytes, mine.milliseconds)
-            for other in table.itertuples()
-        )
-    ]  # fmt: skip
-    assert list(pareto_front(table).index) == expected
-
-
-def test_pareto_front_of_other_columns_and_of_nothing():
-    table = pd.DataFrame({"speed": [3, 2, 1], "error": [0.3, 0.1, 0.2]}, index=list("abc"))
-    assert list(pareto_front(table, larger=["speed"], smaller=["error"]).index) == ["a", "b"]
-    assert list(pareto_front(table, larger=[], smaller=["error"]).index) == ["b"]
-    assert pareto_front(table[:0], larger=["speed"], smaller=["error"]).empty
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_best_within_is_on_the_front_and_agrees_with_sorting_by_hand(seed):
-    table = random_table(seed)
-    for most_bytes, most_milliseconds in itertools.product((0, 2, np.inf), (0, 1, 4)):
-        fitting = [
-            (-row.accuracy, row.bytes, row.milliseconds)
-            for row in table.itertuples()
-            if row.bytes <= most_bytes and row.milliseconds <= most_milliseconds
-        ]
-        best = best_within(table, bytes=most_bytes, milliseconds=most_milliseconds)
-        found = [] if best is None else [(-best.accuracy, best.bytes, best.milliseconds)]
-        assert found == sorted(fitting)[:1]
-        assert best is None or best.name in pareto_front(table).index
-
-
-def test_best_within_no_budget_is_the_best_and_within_too_little_is_none():
-    table = pd.DataFrame({"accuracy": [0.8, 0.9], "bytes": [10, 20]}, index=["small", "large"])
-    assert best_within(table).name == "large" and best_within(table, bytes=10).name == "small"
-    assert best_within(table, bytes=9) is None
-
-
-def test_tables_without_a_column_or_with_nan_are_refused():
-    table = pd.DataFrame({"accuracy": [0.8, float("nan")], "bytes": [10, 20]})
-    for columns, message in [
-        ({"smaller": ["bytes"]}, "column 'accuracy' must be finite"),
-        ({}, "no column 'milliseconds'"),
-        ({"larger": ["bytes"], "smaller": ["bytes"]}, "named once"),
-        ({"larger": [], "smaller": []}, "at least one"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            pareto_front(table, **columns)
-    with pytest.raises(ValueError, match="column 'accuracy' must be finite"):
-        best_within(table, bytes=10)
-    with pytest.raises(ValueError, match="bytes must be the most that is allowed, got nan"):
-        best_within(table[:1], bytes=float("nan"))

@@ -1,0 +1,74 @@
+"""The front and the best within a budget, against a comparison of every pair and sorting by hand."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kdlib.deploy.pareto import best_within, pareto_front
+
+
+def random_table(seed: int) -> pd.DataFrame:
+    generator = np.random.default_rng(seed)
+    columns = {name: generator.integers(0, 5, 25) for name in ("accuracy", "bytes", "milliseconds")}
+    return pd.DataFrame(columns, index=[f"model {i}" for i in range(25)])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pareto_front_agrees_with_a_comparison_of_every_pair(seed):
+    table = random_table(seed)
+    expected = [
+        mine.Index
+        for mine in table.itertuples()
+        if not any(
+            other.accuracy >= mine.accuracy and other.bytes <= mine.bytes and other.milliseconds <= mine.milliseconds
+            and (other.accuracy, other.bytes, other.milliseconds) != (mine.accuracy, mine.bytes, mine.milliseconds)
+            for other in table.itertuples()
+        )
+    ]  # fmt: skip
+    assert list(pareto_front(table).index) == expected
+
+
+def test_pareto_front_of_other_columns_and_of_nothing():
+    table = pd.DataFrame({"speed": [3, 2, 1], "error": [0.3, 0.1, 0.2]}, index=list("abc"))
+    assert list(pareto_front(table, larger=["speed"], smaller=["error"]).index) == ["a", "b"]
+    assert list(pareto_front(table, larger=[], smaller=["error"]).index) == ["b"]
+    assert pareto_front(table[:0], larger=["speed"], smaller=["error"]).empty
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_best_within_is_on_the_front_and_agrees_with_sorting_by_hand(seed):
+    table = random_table(seed)
+    for most_bytes, most_milliseconds in itertools.product((0, 2, np.inf), (0, 1, 4)):
+        fitting = [
+            (-row.accuracy, row.bytes, row.milliseconds)
+            for row in table.itertuples()
+            if row.bytes <= most_bytes and row.milliseconds <= most_milliseconds
+        ]
+        best = best_within(table, bytes=most_bytes, milliseconds=most_milliseconds)
+        found = [] if best is None else [(-best.accuracy, best.bytes, best.milliseconds)]
+        assert found == sorted(fitting)[:1]
+        assert best is None or best.name in pareto_front(table).index
+
+
+def test_best_within_no_budget_is_the_best_and_within_too_little_is_none():
+    table = pd.DataFrame({"accuracy": [0.8, 0.9], "bytes": [10, 20]}, index=["small", "large"])
+    assert best_within(table).name == "large" and best_within(table, bytes=10).name == "small"
+    assert best_within(table, bytes=9) is None
+
+
+def test_tables_without_a_column_or_with_nan_are_refused():
+    table = pd.DataFrame({"accuracy": [0.8, float("nan")], "bytes": [10, 20]})
+    for columns, message in [
+        ({"smaller": ["bytes"]}, "column 'accuracy' must be finite"),
+        ({}, "no column 'milliseconds'"),
+        ({"larger": ["bytes"], "smaller": ["bytes"]}, "named once"),
+        ({"larger": [], "smaller": []}, "at least one"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            pareto_front(table, **columns)
+    with pytest.raises(ValueError, match="column 'accuracy' must be finite"):
+        best_within(table, bytes=10)
+    with pytest.raises(ValueError, match="bytes must be the most that is allowed, got nan"):
+        best_within(table[:1], bytes=float("nan"))
