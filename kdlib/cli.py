@@ -1,4 +1,4 @@
-"""The commands of the workbook: `kdlib lab`, `run`, `serve`, `train-teacher`, `record` and `doctor`.
+"""The commands of the workbook: `kdlib lab`, `run`, `serve`, `train-teacher`, `build-model`, `record`, `doctor`.
 
 Each command imports what it needs when it runs, so that `kdlib --help` answers at once.
 Exit status: 0 all is well, 1 something failed, 2 the command could not begin, 130 interrupted.
@@ -64,6 +64,13 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
     train.set_defaults(command=_train_teacher)
 
+    build = commands.add_parser(
+        "build-model", help="make a model of lesson 05 again, from all training images"
+    )
+    build.add_argument("names", nargs="+", metavar="NAME", help="such as distilled, or distilled-int8")
+    build.add_argument("--root", metavar="DIR", help="where the 60,000 images lie or are downloaded to")
+    build.set_defaults(command=_build_model)
+
     record = commands.add_parser("record", help="run experiments full-size and keep their tables")
     record.add_argument("names", nargs="*", metavar="NAME", help="such as lesson01-gain")
     record.add_argument("--list", action="store_true", help="list the experiments and their records")
@@ -114,6 +121,14 @@ def _train_teacher(options: argparse.Namespace) -> int:
         options.dataset, root=options.root, out=options.out, epochs=options.epochs, seed=options.seed
     )
     print(f"written: {manifest} and its weights beside it")
+    return 0
+
+
+def _build_model(options: argparse.Namespace) -> int:
+    from kdlib.deploy import shelf
+
+    for name in options.names:
+        print(f"written: {shelf.build(name, root=options.root)} and the model beside it", flush=True)
     return 0
 
 

@@ -1,0 +1,242 @@
+"""The models that lesson 05 compares, ready to run: each an ONNX file with a manifest that says how it was made.
+
+They learned from all of Fashion-MNIST but a validation split, which takes minutes to an hour each; so they ship.
+`kdlib build-model NAME ...` makes them again.
+"""
+
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Callable
+from datetime import date
+from hashlib import sha256
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kdlib import data, models, teachers, training
+from kdlib.data import ImageDataset, ImageSplit
+from kdlib.deploy import compress, footprint
+from kdlib.deploy.export import export_onnx
+
+FOLDER = Path(__file__).parents[1] / "assets" / "models"
+DATASET = "fashion-mnist"
+# The views of an image: as it is or mirrored, and moved by one pixel in no direction or in one of four.
+MOVES = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
+FULL_TRAINING = {"epochs": 4, "batch_size": 128, "learning_rate": 6e-3}  # over ten views of every image
+FINE_TUNING = {"epochs": 2, "batch_size": 128, "learning_rate": 2e-3}  # over the images themselves
+TEMPERATURE, ALPHA = 2.0, 0.9
+CALIBRATION_IMAGES = 1000
+
+Trained = tuple[nn.Module, dict[str, Any]]
+
+
+def views(split: ImageSplit) -> ImageSplit:
+    """Ten views of every image, one block of all images for each view.
+
+    A teacher is asked once for each view, and its answers are kept: augmentation without asking in every step.
+    """
+    blocks = []
+    for images in (split.images, split.images.flip(-1)):
+        padded = F.pad(images, (1, 1, 1, 1))
+        height, width = images.shape[-2:]
+        blocks += [padded[:, :, 1 + y : 1 + y + height, 1 + x : 1 + x + width] for y, x in MOVES]
+    return ImageSplit(torch.cat(blocks), split.labels.repeat(len(blocks)), None, split.mean, split.std)
+
+
+def _teacher(images: ImageDataset) -> Trained:
+    return teachers.load(DATASET), {}
+
+
+def _labels_only(images: ImageDataset) -> Trained:
+    return _student(images, alpha=0.0)
+
+
+def _distilled(images: ImageDataset) -> Trained:
+    return _student(images, alpha=ALPHA)
+
+
+def _student(images: ImageDataset, alpha: float) -> Trained:
+    pool = views(images.train)
+    student = models.build("pocket-cnn", seed=0)
+    logits = teachers.cached_logits(teachers.load(DATASET), pool)
+    recipe = {"temperature": TEMPERATURE, "alpha": alpha, **FULL_TRAINING, "seed": 0}
+    training.distill(student, logits, pool, **recipe)
+    return student, {"network": "pocket-cnn", "images": len(images.train), "views": 2 * len(MOVES), **recipe}
+
+
+def _sparse(images: ImageDataset) -> Trained:
+    network, recipe = _fine_tuned(images, compress.sparsify(_network(), 0.8))
+    return compress.finish(network), {"zeros": 0.8, **recipe}
+
+
+def _pruned(images: ImageDataset) -> Trained:
+    network, recipe = _fine_tuned(images, compress.prune_channels(_network(), 0.5, (1, 28, 28)))
+    return network, {"channels taken out": 0.5, **recipe}
+
+
+def _low_rank(images: ImageDataset) -> Trained:
+    network, recipe = _fine_tuned(images, compress.factorize(_network(), 0.8))
+    return network, {"energy kept": 0.8, **recipe}
+
+
+def _carved(images: ImageDataset) -> Trained:
+    student = compress.carve(_network(), models.build("resnet8", seed=0), (1, 28, 28))
+    network, recipe = _fine_tuned(images, student)
+    return network, {"network": "resnet8", **recipe}
+
+
+def _network() -> nn.Module:
+    return teachers.load(DATASET).network
+
+
+def _fine_tuned(images: ImageDataset, network: nn.Module) -> Trained:
+    logits = teachers.cached_logits(teachers.load(DATASET), images.train)
+    recipe = {"temperature": TEMPERATURE, "alpha": ALPHA, **FINE_TUNING, "seed": 0}
+    training.distill(network, logits, images.train, **recipe)
+    return network, {"images": len(images.train), **recipe}
+
+
+TRAINED: dict[str, Callable[[ImageDataset], Trained]] = {
+    "teacher": _teacher,
+    "labels-only": _labels_only,
+    "distilled": _distilled,
+    "sparse": _sparse,
+    "pruned": _pruned,
+    "low-rank": _low_rank,
+    "carved": _carved,
+}
+QUANTISED = {"teacher-int8": "teacher", "labels-only-int8": "labels-only", "distilled-int8": "distilled"}
+
+
+def names() -> list[str]:
+    """The models on the shelf, those in 8 bits behind those they were made from."""
+    return [*TRAINED, *QUANTISED]
+
+
+def build(name: str, *, root: str | Path | None = None, folder: str | Path = FOLDER) -> Path:
+    """Make a model again: train it (minutes to an hour), export it, measure it; or quantise an older file.
+
+    Args:
+        name: one of `names()`.
+        root: where the 60,000 images of Fashion-MNIST are, as in `kdlib.data.load`.
+        folder: for NAME.onnx and NAME.json, its manifest.
+
+    Returns:
+        The path of the manifest.
+
+    Raises:
+        ValueError: an unknown name, or as `kdlib.data.load`.
+        FileNotFoundError: a quantised model whose original is not in `folder`.
+    """
+    _check_name(name)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{name}.onnx"
+    images = data.load(DATASET, root=root, full=True)
+    started = time.perf_counter()
+    if name in QUANTISED:
+        original = folder / f"{QUANTISED[name]}.onnx"
+        compress.quantize(original, file, images.train.take(CALIBRATION_IMAGES, seed=0), name=name)
+        size = {key: manifest(QUANTISED[name], folder=folder)[key] for key in ("parameters", "multiply_adds")}
+        recipe = {"quantised from": QUANTISED[name], "calibration images": CALIBRATION_IMAGES}
+    else:
+        network, recipe = TRAINED[name](images)
+        size = {
+            "parameters": footprint.parameters(network),
+            "multiply_adds": footprint.multiply_adds(network, (1, 28, 28)),
+        }
+        export_onnx(
+            network,
+            file,
+            name=name,
+            image_shape=(1, 28, 28),
+            classes=images.classes,
+            mean=images.mean,
+            std=images.std,
+        )
+    seconds = time.perf_counter() - started
+    return _describe(name, file, images.test, size | {"seconds": round(seconds), "recipe": recipe})
+
+
+def path(name: str) -> Path:
+    """The ONNX file of a model on the shelf. Raises ValueError for an unknown name."""
+    _check_name(name)
+    return FOLDER / f"{name}.onnx"
+
+
+def manifest(name: str, *, folder: str | Path = FOLDER) -> dict[str, Any]:
+    """How a model was made and measured: its recipe, seconds, versions, command, bytes and sha256, and `wrong`,
+    the positions of the test images (of 10,000, in their order) that it does not recognise."""
+    _check_name(name)
+    return json.loads((Path(folder) / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def right_answers(name: str) -> Tensor:
+    """Of each of the 10,000 test images whether the model recognised it when it was made: bool (10000,)."""
+    facts = manifest(name)
+    right = torch.ones(facts["test_images"], dtype=torch.bool)
+    right[facts["wrong"]] = False
+    return right
+
+
+def accuracy_interval(right: Tensor, confidence: float | int = 0.95) -> tuple[float, float, float]:
+    """Accuracy on n test images and its interval over such images: (share, low, high), Wilson 1927.
+
+    It covers the choice of test images, not that of seeds: each model was trained once.
+    """
+    from scipy.stats import binomtest
+
+    result = binomtest(int(right.sum()), len(right)).proportion_ci(confidence, method="wilson")
+    return right.double().mean().item(), float(result.low), float(result.high)
+
+
+def paired_difference(
+    right: Tensor, other: Tensor, confidence: float | int = 0.95
+) -> tuple[float, float, float]:
+    """Accuracy of one model minus that of another on the same n images, with its interval over such images.
+
+    (mean, low, high), mean d +- z sqrt(var(d) / n) with d in {-1, 0, 1} for each image. Raises ValueError where
+    the images are not the same number.
+    """
+    if right.shape != other.shape:
+        raise ValueError(f"right and other must be of the same images, got {len(right)} and {len(other)}")
+    from scipy.stats import norm
+
+    difference = right.double() - other.double()
+    half = norm.ppf((1 + confidence) / 2) * difference.std().item() / math.sqrt(len(difference))
+    mean = difference.mean().item()
+    return mean, mean - half, mean + half
+
+
+def _describe(name: str, file: Path, test: ImageSplit, facts: dict[str, Any]) -> Path:
+    content = file.read_bytes()
+    answers = compress.onnx_logits(file, test).argmax(dim=1)
+    wrong = (answers != test.labels).nonzero().flatten().tolist()
+    facts = {"name": name, **facts} | {
+        "test_accuracy": 1 - len(wrong) / len(test),
+        "test_images": len(test),
+        "bytes": len(content),
+        "sha256": sha256(content).hexdigest(),
+        "date": date.today().isoformat(),
+        "command": f"kdlib build-model {name}",
+        "versions": {"python": platform.python_version()}
+        | {package: metadata.version(package) for package in ("torch", "onnx", "onnxruntime")},
+        "wrong": wrong,
+    }
+    target = file.with_suffix(".json")
+    partial = target.with_name(f"{target.name}.partial")
+    partial.write_text(json.dumps(facts) + "\n", encoding="utf-8")
+    os.replace(partial, target)
+    return target
+
+
+def _check_name(name: str) -> None:
+    if name not in names():
+        raise ValueError(f"unknown model {name!r}; the shelf has {', '.join(names())}")
