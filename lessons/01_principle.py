@@ -239,7 +239,7 @@ gain_prediction.compare(plots.points(gain))
 # %% [markdown]
 # **What this says.** With a thousand images the teacher is worth the points printed above, on top of the same images
 # and the same labels. Label smoothing softens the targets as well, but equally for every image and every class, and
-# gains less: the knowledge is in *which* classes share the probability. Lesson 02 takes the soft target apart.
+# gains less: the knowledge is in each image's own soft target. Lesson 02 takes it apart.
 #
 # ### Is it fair to the labels?
 #

@@ -143,7 +143,10 @@ def without_one_class(method: str, seed: int, epochs: int) -> dict[str, float]:
     dataset, teacher = fashion()
     missing = dataset.classes.index(MISSING)
     others = dataset.train.subset((dataset.train.labels != missing).nonzero().flatten())
-    settings = SETTINGS[method] if method in SETTINGS else {"temperature": float(method.removeprefix("T = ")), "alpha": 1.0}
+    if method in SETTINGS:
+        settings = SETTINGS[method]
+    else:
+        settings = {"temperature": float(method.removeprefix("T = ")), "alpha": 1.0}
     student = models.build("tiny-cnn", seed=seed)
     fit(student, teacher, others.take(2000, seed=seed), epochs=epochs, seed=seed, **settings)
     bias = best_bias(inference.predict_logits(student, dataset.validation), dataset.validation, missing)
