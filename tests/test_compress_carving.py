@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torchvision import models as zoo
 
 from kdlib import models
 from kdlib.deploy.compress import carve, prune_channels
@@ -88,6 +89,19 @@ def test_channels_are_followed_into_the_places_of_a_linear_layer():
         teacher.classifier[1].weight[128:384:2] = teacher.classifier[1].bias[128:384:2] = 0
     carved = carve(teacher, models.build("student-net", image_size=8), SHAPE)
     torch.testing.assert_close(carved(images()), teacher(images()), atol=1e-3, rtol=1e-3)
+
+
+def test_depthwise_convolutions_follow_their_inputs():
+    teacher, student = (zoo.mobilenet_v2(num_classes=10, width_mult=width).eval() for width in (1.0, 0.5))
+    pictures = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+    carved = carve(teacher, student, (3, 32, 32))
+    assert carved(pictures).shape == (2, 10)
+    # The stem has one reader, a depthwise convolution, whose filters count with those of the stem.
+    stem, depthwise = teacher.features[0][0].weight, teacher.features[1].conv[0][0].weight
+    norms = [weight.detach().flatten(1).norm(dim=1) for weight in (stem, depthwise)]
+    kept = sum(norm / norm.mean() for norm in norms).topk(16).indices.sort().values
+    assert torch.equal(carved.features[0][0].weight, stem[kept])
+    assert torch.equal(carved.features[1].conv[0][0].weight, depthwise[kept])
 
 
 def test_a_pruned_network_is_a_form_to_carve():

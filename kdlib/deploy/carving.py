@@ -17,7 +17,8 @@ GEOMETRY = ("kernel_size", "stride", "padding", "dilation")
 def carve(teacher: nn.Module, student: nn.Module, image_shape: Sequence[int]) -> nn.Module:
     """A network of the student's form whose weights are the teacher's most useful channels.
 
-    Both have the same layers under the same names; the student's may have fewer channels. In each layer the
+    Both have the same layers under the same names, and the same code between them, which is not compared; the
+    student's layers may have fewer channels. In each layer the
     channels c with the largest importance stay, in their order:
 
         importance(c) = |gamma_c| / sqrt(var_c + eps) * ||W_c||
@@ -31,7 +32,7 @@ def carve(teacher: nn.Module, student: nn.Module, image_shape: Sequence[int]) ->
     Args:
         teacher: the trained network; it is left as it is.
         student: says how wide each layer is to be, as `models.build("resnet8")` does for a "resnet8x2"; it is
-            left as it is, and its weights play no part.
+            left as it is, and its weights play no part. A network from `prune_channels` will do as well.
         image_shape: (channels, height, width) of the images.
 
     Returns:
@@ -60,9 +61,14 @@ def carve(teacher: nn.Module, student: nn.Module, image_shape: Sequence[int]) ->
     with following_channels(source):
         graph = torch_pruning.DependencyGraph().build_dependency(source, example_image(image_shape))
         # Of the whole teacher, before a layer loses inputs: the order of the layers must not matter.
-        importance = {path: _importance(graph, source.get_submodule(path)) for path in widths}
-        for path, width in widths.items():
-            _narrow(graph, source.get_submodule(path), importance[path], width)
+        layers = {path: source.get_submodule(path) for path in widths}
+        importance = {
+            path: _importance(graph, layer)
+            for path, layer in layers.items()
+            if len(layer.weight) > widths[path]
+        }
+        for path, scores in importance.items():
+            _narrow(graph, layers[path], scores, widths[path])
     _check_shapes(source, carved)
     carved.load_state_dict(source.state_dict())
     return carved
@@ -73,7 +79,7 @@ def _narrow(
 ) -> None:
     """Leave the layer its `width` most important outputs, and so all layers that are joined to it."""
     outputs = len(layer.weight)
-    if outputs > width:
+    if outputs > width:  # not so where it has lost them already, with a layer that it is joined to
         dropped = importance.argsort(stable=True)[: outputs - width].sort().values
         _group(graph, layer, dropped.tolist()).prune()
 

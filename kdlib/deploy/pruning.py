@@ -61,7 +61,7 @@ def sparsify(model: nn.Module, share: float | int, *, layerwise: bool = False) -
     `prune.global_unstructured` fails on weights in channels_last, and what it leaves behind cannot be copied
     after a training step.
 
-    Source: Han et al. 2015, arXiv 1506.02626; a share of all layers together: Lee et al. 2020, arXiv 2010.07611.
+    Source: Han et al. 2015, arXiv 1506.02626; of all layers together or of each: Blalock et al. 2020, arXiv 2003.03033.
     """
     network = trainable_copy(model)
     layers = _weighted_layers(network)
