@@ -77,7 +77,7 @@ def test_zeros_stay_in_training_and_finish_leaves_a_plain_network():
     split = data.load("digits").train.take(40)
     sparse = compress.sparsify(network(), 0.7)
     zeros, before = [w == 0 for w in weights(sparse)], weights(sparse)
-    train(sparse, split, epochs=2, progress=False)
+    train(sparse, split, epochs=2, progress=False, device="cpu")
     assert all(torch.equal(w == 0, zero) for w, zero in zip(weights(sparse), zeros, strict=True))
     assert not any(torch.equal(w, old) for w, old in zip(weights(sparse), before, strict=True))
     plain = assert_untouched(sparse, compress.finish)

@@ -29,7 +29,7 @@ CALIBRATION, TEST = DIGITS.train.take(100), DIGITS.test.take(100)
 def network() -> nn.Module:
     """A student of the digits, trained for a moment."""
     model = models.build("tiny-cnn", seed=0)
-    train(model, DIGITS.train.take(300), epochs=10, progress=False)
+    train(model, DIGITS.train.take(300), epochs=10, progress=False, device="cpu")
     return model
 
 
@@ -175,6 +175,17 @@ def test_what_cannot_be_quantised_is_refused_and_an_older_file_is_kept(exported,
         compress.quantize(tmp_path / "absent.onnx", older, CALIBRATION)
     assert older.read_bytes() == b"an older file"
     assert sorted(path.name for path in tmp_path.iterdir()) == files
+
+
+def test_a_model_for_single_images_is_refused(exported, tmp_path):
+    single = onnx.load(exported)
+    single.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(single, tmp_path / "single.onnx")
+    with pytest.raises(ValueError, match="(?s)single.onnx cannot be quantised: .*Expected: 1"):
+        compress.quantize(tmp_path / "single.onnx", tmp_path / "a.onnx", CALIBRATION)
+    with pytest.raises(ValueError, match="(?s)single.onnx cannot process such images: .*Expected: 1"):
+        compress.onnx_logits(tmp_path / "single.onnx", TEST)
+    assert [path.name for path in tmp_path.iterdir()] == ["single.onnx"]
 
 
 @pytest.mark.parametrize(

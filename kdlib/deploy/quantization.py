@@ -1,6 +1,9 @@
 """An exported network in 8-bit integers: a quarter of the bytes, and on most processors faster."""
 
+import dataclasses
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 
@@ -65,8 +68,8 @@ def quantize(
     Raises:
         OSError: `path` cannot be read.
         ValueError: `path` is no ONNX file, does not describe itself, is quantised already, has nothing to
-            quantise, or gives no finite logits in 8 bits; images that are none, not finite, or of another shape
-            than the file describes. Nothing is written then.
+            quantise, takes batches of one size only, or gives no finite logits in 8 bits; images that are none,
+            not finite, or of another shape than the file describes. Nothing is written then.
 
     Source: Jacob et al. 2017, arXiv 1712.05877; scales a channel: Krishnamoorthi 2018, arXiv 1806.08342.
     """
@@ -80,10 +83,11 @@ def quantize(
             f"{path.name} has nothing to quantise: none of {', '.join(QUANTISED)} is among its operations"
         )
     batches = _inputs(images, description, path.name)
-    content = _quantised(model, batches, reduce_range)
-    renamed = description if name is None else Description(**(vars(description) | {"name": name}))
-    content = files.with_description(content, renamed)
-    if not np.isfinite(_run(content, batches[:1])).all():
+    renamed = description if name is None else dataclasses.replace(description, name=name)
+    with _as_value_error(f"{path.name} cannot be quantised"):
+        content = files.with_description(_quantised(model, batches, reduce_range), renamed)
+        logits = _run(content, batches[:1])
+    if not np.isfinite(logits).all():
         raise ValueError(f"{path.name} gives logits that are not finite once it is quantised")
     return files.write(Path(out), content)
 
@@ -103,7 +107,9 @@ def onnx_logits(path: str | PathLike, images: Images) -> Float[Tensor, "n classe
     """
     path = Path(path)
     model, description = _read(path)
-    return torch.from_numpy(_run(model.SerializeToString(), _inputs(images, description, path.name)))
+    batches = _inputs(images, description, path.name)
+    with _as_value_error(f"{path.name} cannot process such images"):
+        return torch.from_numpy(_run(model.SerializeToString(), batches))
 
 
 def agreement(
@@ -155,6 +161,15 @@ def _inputs(images: Images, description: Description, file: str) -> list[np.ndar
     low, high = description.value_range
     mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (description.mean, description.std))
     return [((low + (high - low) * batch / 255 - mean) / std).numpy() for batch in pixels.split(BATCH)]
+
+
+@contextmanager
+def _as_value_error(what: str) -> Iterator[None]:
+    """onnxruntime has a class of its own for each kind of failure."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"{what}: {error}") from error
 
 
 class _Calibration:
