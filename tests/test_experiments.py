@@ -19,7 +19,7 @@ def one_thread():
 def test_every_experiment_is_recorded_with_ten_seeds_or_is_a_tuning(name):
     table = results.read(name)
     assert table["seed"].nunique() >= (5 if name.endswith("tuning") else 10)
-    numbers = {"temperature", "alpha", "smoothing", "wrong"}  # settings that are no whole numbers
+    numbers = {"temperature", "alpha", "smoothing", "wrong", "weight", "rate"}  # settings that are no whole numbers
     settings = [column for column in table.columns if table[column].dtype != float or column in numbers]
     assert not table.duplicated(subset=settings).any()
 
