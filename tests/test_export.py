@@ -48,7 +48,7 @@ def assert_agrees(path: Path, network: nn.Module, shape: tuple[int, int, int]) -
 
 # Of the ResNets one for each width, and one with repeated blocks: the deeper ones have more of the same, and their
 # export takes a minute.
-KINDS = ["tiny-cnn", "student-net", "teacher-net", "resnet8", "resnet14", "resnet8x2", "resnet8x4"]
+KINDS = ["tiny-cnn", "pocket-cnn", "student-net", "teacher-net", "resnet8", "resnet14", "resnet8x2", "resnet8x4"]
 
 
 @pytest.mark.parametrize("name", KINDS)
