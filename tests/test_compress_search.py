@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from kdlib import data, metrics, models
+from kdlib.deploy import student_search
 from kdlib.deploy.compress import onnx_latency, search_student
+from kdlib.loop import History
 from kdlib.training import distill
 
 DIGITS = data.load("digits")
@@ -95,6 +97,15 @@ def test_latency_in_onnxruntime_is_a_time_and_leaves_the_network_as_it_was():
     assert student.training
     with pytest.raises(ValueError, match="cannot process images"):
         onnx_latency((3, 8, 8))(student)
+
+
+def test_stop_means_the_whole_search(monkeypatch):
+    def stopped(*_, **__) -> History:
+        return History(interrupted=True)
+
+    monkeypatch.setattr(student_search, "distill", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        search()
 
 
 def test_a_budget_that_no_plan_meets_is_refused_with_the_smallest():

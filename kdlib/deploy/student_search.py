@@ -80,7 +80,7 @@ def search_student(
         latency: a function from a network to the time that it takes, such as `onnx_latency(image_shape)`; asked
             for plans within `multiply_adds`.
         latency_budget: the largest time that is allowed, in the unit of `latency`.
-        students: how many to train, at most 50 times as many plans are looked at.
+        students: how many to train; fewer where 50 times as many proposals hold no more plans within the budget.
         epochs, temperature, alpha, learning_rate: as in `distill`.
         depths, channels, kernels, strides: what there is to choose from; kernels are odd.
         seed: of the proposals, the initial weights and the training.
@@ -113,10 +113,12 @@ def search_student(
             student = _student(plan, logits.shape[1], split.images.shape[1], seed)
             rows[plan] = row = _measured(plan, student, split, multiply_adds, latency, latency_budget)
             if row["status"] == "trained":
-                distill(
+                history = distill(
                     student, logits, split, epochs=epochs, temperature=temperature, alpha=alpha,
                     learning_rate=learning_rate, seed=seed, progress=False,
                 )  # fmt: skip
+                if history.interrupted:  # somebody pressed stop, and means the whole search
+                    raise KeyboardInterrupt
                 row["accuracy"] = metrics.accuracy(student, validation)
         if rows[plan]["status"] != "trained":
             raise optuna.TrialPruned(rows[plan]["status"])
