@@ -1,0 +1,56 @@
+"""The web page in a process of its own, for a notebook or a test: start it, ask it, stop it."""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import weakref
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[3]
+
+
+class Server:
+    """`kdlib serve` with one or two exported models, on a free port of this machine alone.
+
+    It runs in a fresh process, as it would elsewhere: without torch, and not slowed by what this one does. It
+    ends with `stop()`, and at the latest with this object or this process.
+
+    address: of the page, such as "http://127.0.0.1:8123/"
+    host, port: the two parts of it
+    process: the running one
+
+    Raises:
+        ValueError: it did not start, as for a file that is no model; the message holds its last words.
+    """
+
+    def __init__(self, paths: Sequence[str | PathLike], *options: str):
+        search = os.pathsep.join(filter(None, [str(PACKAGE), os.environ.get("PYTHONPATH")]))
+        with tempfile.TemporaryFile("w+") as errors:  # not a pipe, which would fill up with nobody reading it
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "kdlib.cli", "serve", *map(str, paths), "--port", "0", *options],
+                env=os.environ | {"PYTHONPATH": search},
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+            self._end = weakref.finalize(self, _end, self.process)
+            found = re.search(r"http://(\S+):(\d+)/", self.process.stdout.readline())
+            if found is None:
+                status = self.process.wait()
+                errors.seek(0)
+                last = errors.read().strip().splitlines()[-1:]
+                raise ValueError(f"the server ended with status {status}: {' '.join(last)}")
+        self.address, self.host, self.port = found[0], found[1], int(found[2])
+
+    def stop(self) -> None:
+        """End the process and wait for that. Stopping twice does no harm."""
+        self._end()
+
+
+def _end(process: subprocess.Popen) -> None:
+    process.terminate()
+    process.communicate()
