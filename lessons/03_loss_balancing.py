@@ -219,7 +219,6 @@ mean_share = {}
 for (temperature, alpha), rows in curves.items():
     mean_share[temperature, alpha] = plots.mean_interval(rows.mean(axis=1))
 print("the teacher's mean share over the training (95 % interval over seeds)")
-print(f"{'':8}", *(f"alpha = {alpha:<12g}" for alpha in (0.25, 0.5, 0.9)))
 for temperature in lesson03.TEMPERATURES:
     cells = (mean_share[temperature, alpha] for alpha in (0.25, 0.5, 0.9))
     print(f"T = {temperature:<4g}", *(f"{mean:8.2f} [{low:.2f}, {high:.2f}]" for mean, low, high in cells))
