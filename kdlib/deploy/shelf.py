@@ -163,7 +163,9 @@ def build(name: str, *, root: str | Path | None = None, folder: str | Path = FOL
     if name in QUANTISED:
         original = folder / f"{QUANTISED[name]}.onnx"
         compress.quantize(original, file, images.train.take(CALIBRATION_IMAGES, seed=0), name=name)
-        size = {key: manifest(QUANTISED[name], folder=folder)[key] for key in ("parameters", "multiply_adds")}
+        source = manifest(QUANTISED[name], folder=folder)
+        size = {key: source[key] for key in ("parameters", "multiply_adds")}
+        started -= source["seconds"]  # it had to be trained first
         recipe = {"quantised from": QUANTISED[name], "calibration images": CALIBRATION_IMAGES}
     else:
         network, recipe = TRAINED[name](images)
