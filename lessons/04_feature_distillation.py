@@ -547,13 +547,6 @@ def draw_tuning(figure):
     return update
 
 # %%
-widgets.twin(
-    draw_tuning, {method: {"method": method} for method in ("hint", "attention", "similarity")}, size=(4.2, 3.4),
-    caption="validation accuracy over the weight, for three losses: five seeds (grey), their mean, and the weight that "
-    "was chosen (ringed). The scales of the weights are far apart.",
-)
-
-# %%
 steps = {"smallest": 0, "second": 1, "third": 2, "largest": 3}
 
 
@@ -561,7 +554,7 @@ def draw_beta(figure):
     update = draw_tuning(figure)
     axes = figure.axes[0]
     (here,) = axes.plot([], [], "v", color=figures.COLOURS["student"], markersize=14)
-    word = axes.text(2.5, 76.4, "", ha="center", color=figures.COLOURS["student"])
+    word = axes.text(2.5, 76.3, "", ha="center", color=figures.COLOURS["student"], fontsize=11)
 
     def move(*, method, beta):
         table = 100 * tuned[tuned["method"] == method].pivot(index="seed", columns="weight", values="accuracy")
@@ -569,10 +562,18 @@ def draw_beta(figure):
         difference = metrics.paired_interval(table.iloc[:, position] / 100, table[best] / 100)
         here.set_data([position + 1], [84.5])
         chosen = table.columns[position] == best
-        word.set_text("chosen" if chosen else f"{plots.points(difference)} against the chosen weight")
+        word.set_text("the chosen weight" if chosen else f"{plots.points(difference)} against the chosen one")
         return [*update(method=method), here, word]
 
     return move
+
+# %%
+widgets.twin(
+    draw_beta, {f"{method}, the largest weight": {"method": method, "beta": "largest"}
+                for method in ("hint", "attention", "similarity")}, size=(4.2, 3.4),
+    caption="validation accuracy over the weight, for three losses: five seeds (grey), their mean, and the weight that "
+    "was chosen (ringed). What the largest weight costs is written below. The scales of the weights are far apart.",
+)
 
 # %%
 widgets.strip(
