@@ -29,8 +29,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from kdlib import data, metrics
-from kdlib.augment import random_crop_flip
 from kdlib.data import ImageSplit
+from kdlib.data.augment import random_crop_flip
 from kdlib.inference import pick_device, predict_logits
 from kdlib.training import distill, train
 

@@ -9,7 +9,7 @@ student from the same teacher, in its own batches of 128 and in the sweep's batc
 each sweep, so that whatever else the machine does falls on both. A sweep's time counts everything from a cold
 start: starting the workers, the teacher's logits, the controls, and measuring every student.
 
---groups compares students of each name alone and several together, on one core: what `kdlib.students` decides
+--groups compares students of each name alone and several together, on one core: what `kdlib.sweeps.trainer` decides
 by. NAME is one of `kdlib.models.names()`.
 """
 
@@ -28,9 +28,9 @@ from torch.utils.data import DataLoader
 
 from kdlib import data, metrics, models, sweeps, teachers
 from kdlib.data import ImageSplit
-from kdlib.grouped import distill_together
-from kdlib.loop import Recipe
+from kdlib.sweeps.grouped import distill_together
 from kdlib.training import distill
+from kdlib.training.loop import Recipe
 
 TEMPERATURES = [1.0, 2.0, 4.0, 8.0, 16.0]
 ALPHAS = [0.25, 0.5, 0.75, 0.9, 1.0]

@@ -8,15 +8,12 @@ import importlib
 __version__ = "0.1.0"
 
 _SUBMODULES = (
-    "augment",
-    "cells",
     "data",
     "features",
     "inference",
     "losses",
     "metrics",
     "models",
-    "schedules",
     "sweeps",
     "teachers",
     "training",

@@ -194,7 +194,7 @@ def decoupled_loss(
 
     soft_target_loss is the case alpha = 1, beta = 1 - the teacher's p_label, image by image.  alpha and beta
     are weights of at least 0; this alpha is not the alpha of distillation_loss.  The paper adds the labels'
-    cross-entropy with weight 1 and warms L up over the first epochs (`kdlib.schedules.warmup`).
+    cross-entropy with weight 1 and warms L up over the first epochs (`kdlib.training.schedules.warmup`).
 
     With two classes nothing is left to compare among the rest: NCKD is 0 and L = alpha * soft_target_loss.
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import platform
 from datetime import date
 from importlib import metadata
@@ -12,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdlib import data, metrics, models, teachers, training
-from kdlib.augment import random_crop_flip
+from kdlib import _files, data, metrics, models, teachers, training
 from kdlib.data import ImageDataset, ImageSplit
-from kdlib.progress import Reporter
+from kdlib.data.augment import random_crop_flip
+from kdlib.training.progress import Reporter
 
 ARCHITECTURE = "resnet8x2"
 RECIPE = {"epochs": 30, "batch_size": 128, "learning_rate": 4e-3, "weight_decay": 0.05}
@@ -134,17 +133,11 @@ def _write(folder: Path, dataset: str, network: nn.Module, manifest: dict[str, A
     weights = save({name: _half(tensor).contiguous() for name, tensor in network.state_dict().items()})
     manifest |= {"bytes": len(weights), "sha256": hashlib.sha256(weights).hexdigest()}
     stem = teachers.file_name(dataset)
-    _replace(folder / f"{stem}.safetensors", weights)
+    _files.write(folder / f"{stem}.safetensors", weights)
     path = folder / f"{stem}.json"
-    _replace(path, (json.dumps(manifest, indent=2) + "\n").encode())
+    _files.write(path, (json.dumps(manifest, indent=2) + "\n").encode())
     return path
 
 
 def _half(tensor: Tensor) -> Tensor:
     return tensor.half() if tensor.is_floating_point() else tensor
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 import warnings
 from pathlib import Path
@@ -13,7 +12,7 @@ from jaxtyping import Float
 from platformdirs import user_cache_path, user_data_path
 from torch import Tensor, nn
 
-from kdlib import models
+from kdlib import _files, models
 from kdlib.data import ImageSplit
 from kdlib.inference import predict_logits
 
@@ -165,13 +164,10 @@ def _read(path: Path) -> Tensor | None:
 
 
 def _write(path: Path, logits: Tensor) -> None:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"logits": logits}, partial)
-        os.replace(partial, path)
+        _files.write(path, save({"logits": logits}))
     except OSError as error:
         # A read-only home is no reason to fail: the copy in memory serves this session.
         warnings.warn(f"teacher logits are not kept on disk: {error}", stacklevel=3)

@@ -31,11 +31,11 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 
 from kdlib import data, losses, metrics, models, teachers, training
-from kdlib.cells import map_cells
 from kdlib.lesson import figures, live, plots, profiles, results, widgets
 from kdlib.lesson.exercises import check, hint, solution
 from kdlib.lesson.experiments import lesson01
 from kdlib.lesson.predictions import predict
+from kdlib.sweeps import map_cells
 
 profile = profiles.get(profile)
 figures.use_style()

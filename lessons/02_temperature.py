@@ -36,11 +36,11 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
 from kdlib import data, inference, losses, metrics, models, teachers, training
-from kdlib.cells import map_cells
 from kdlib.lesson import figures, live, plots, profiles, results, widgets
 from kdlib.lesson.exercises import check, hint, solution
 from kdlib.lesson.experiments import lesson02
 from kdlib.lesson.predictions import predict
+from kdlib.sweeps import map_cells
 
 profile = profiles.get(profile)
 figures.use_style()

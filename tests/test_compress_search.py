@@ -9,8 +9,8 @@ import torch
 from kdlib import data, metrics, models
 from kdlib.deploy import student_search
 from kdlib.deploy.compress import onnx_latency, search_student
-from kdlib.loop import History
 from kdlib.training import distill
+from kdlib.training.loop import History
 
 DIGITS = data.load("digits")
 TRAIN, VALIDATION = DIGITS.train.take(40), DIGITS.validation.take(60)

@@ -11,7 +11,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kdlib import data, sources
+from kdlib import data
+from kdlib.data import sources
 
 
 def make_split(labels, *, channels=1, **statistics):

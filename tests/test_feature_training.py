@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from kdlib import data, feature_terms, features, losses, models, training
-from kdlib.augment import random_crop_flip
+from kdlib import data, features, losses, models, training
 from kdlib.data import ImageSplit
-from kdlib.features import FeatureTerm
+from kdlib.data.augment import random_crop_flip
+from kdlib.features import FeatureTerm, terms
 
 
 @pytest.fixture(autouse=True)
@@ -142,7 +142,7 @@ def test_cached_asked_and_given_features_teach_alike(split, monkeypatch, source)
     term = functools.partial(FeatureTerm, features.similarity_loss, "stages.2", weight=100)
     training.distill(cached, teacher, split, epochs=2, features=[term("stages.2")], progress=False)
     if source == "asked in every step":
-        monkeypatch.setattr(feature_terms, "LARGEST_CACHE", 0)
+        monkeypatch.setattr(terms, "LARGEST_CACHE", 0)
         layer = "stages.2"
     else:
         layer = features.teacher_features(teacher, split, ["stages.2"])["stages.2"]
@@ -220,7 +220,7 @@ def test_an_interrupted_training_resumes_with_its_regressor(split, tmp_path):
     run(whole)
     # An exception in the reporter is reported after a step of epoch 3: two epochs are in the checkpoint.
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
-        patch.setattr("kdlib.loop.REPORT_INTERVAL", 0)
+        patch.setattr("kdlib.training.loop.REPORT_INTERVAL", 0)
         run(parts, stop_in_the_third_epoch, tmp_path / "c.pt")
     resumed = TwoLayers()
     run(resumed, checkpoint=tmp_path / "c.pt")

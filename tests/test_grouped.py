@@ -8,10 +8,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from kdlib import data, metrics, models
-from kdlib.grouped import GroupedLinear, GroupedNetwork, distill_together
 from kdlib.inference import predict_logits
-from kdlib.loop import Recipe
+from kdlib.sweeps.grouped import GroupedLinear, GroupedNetwork, distill_together
 from kdlib.training import distill
+from kdlib.training.loop import Recipe
 
 TEMPERATURES, ALPHAS, SEEDS = [1.0, 4.0, 20.0, 4.0], [0.5, 0.9, 1.0, 0.0], [0, 1, 1, 2]
 

@@ -98,7 +98,7 @@ def test_data_and_teacher_load_from_the_wheel_alone(wheel, tmp_path):
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert process.returncode == 0, process.stderr
-    assert process.stdout.split() == [str(tmp_path / "kdlib" / "data.py"), "10000"]
+    assert process.stdout.split() == [str(tmp_path / "kdlib" / "data" / "__init__.py"), "10000"]
 
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from kdlib.schedules import as_schedule, constant, cosine, linear, warmup
+from kdlib.training.schedules import as_schedule, constant, cosine, linear, warmup
 
 GRID = np.linspace(0, 1, 101)
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torchvision
 
-from kdlib import data, sources
+from kdlib import data
+from kdlib.data import sources
 
 RNG = np.random.default_rng(0)
 TRAIN, TEST = 40, 20

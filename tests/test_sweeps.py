@@ -16,10 +16,11 @@ import pytest
 import torch
 from torch import nn
 
-from kdlib import cells, data, metrics, models, sweeps, training
-from kdlib.augment import random_crop_flip
+from kdlib import data, metrics, models, sweeps, training
+from kdlib.data.augment import random_crop_flip
 from kdlib.inference import predict_logits
-from kdlib.students import Students, even_groups
+from kdlib.sweeps import mapping
+from kdlib.sweeps.trainer import Students, even_groups
 
 CHECKOUT = Path(__file__).parents[1]
 GRID = {"temperatures": [2.0, 4.0], "alphas": [0.0, 0.9], "seeds": [0, 1, 2]}
@@ -149,7 +150,7 @@ def test_an_event_ends_the_sweep_in_the_middle_of_a_cell(tmp_path):
     stop = threading.Event()
     groups = [[cell] for cell in numbers(0, 1, 2)]
     options = {"workers": 2, "client": None, "results": None, "progress": False}
-    rows = cells.iterate_groups(linger, groups, settings={}, stop=stop, **options)
+    rows = mapping.iterate_groups(linger, groups, settings={}, stop=stop, **options)
     assert next(rows) == {"number": 0}
     stop.set()
     assert list(rows) == []
@@ -378,7 +379,7 @@ def test_the_control_is_training_on_labels(split, teacher, test):
     [("tiny-cnn", None, True), ("resnet56", None, False), ("tiny-cnn", random_crop_flip(), False)],
 )
 def test_small_plain_students_are_trained_together(name, augment, together, split, test, logits):
-    from kdlib.loop import Recipe
+    from kdlib.training.loop import Recipe
 
     recipe = Recipe(2, 32, 6e-3, 1e-2, seed=0, bfloat16=False, augment=augment)
     students = Students(lambda: models.build(name), logits, split, test, None, recipe)

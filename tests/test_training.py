@@ -9,9 +9,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from kdlib import data, loop, losses, metrics, models, objectives, teachers, training
-from kdlib.augment import random_crop_flip
+from kdlib import data, losses, metrics, models, teachers, training
 from kdlib.data import ImageSplit
+from kdlib.data.augment import random_crop_flip
+from kdlib.training import loop, objectives
 
 
 @pytest.fixture(autouse=True)
@@ -211,7 +212,8 @@ def test_resuming_after_a_stop_gives_the_weights_of_an_uninterrupted_run(split, 
 
 KILLED = """
 import os, signal, sys, torch
-from kdlib import checkpoints, data, models, training
+from kdlib import _files, data, models, training
+from kdlib.training import checkpoints
 torch.set_num_threads(1)
 place = sys.argv[1]
 
@@ -219,7 +221,7 @@ def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 
 if place == "before the rename":
-    checkpoints.os.replace = die
+    _files.os.replace = die
 elif place == "half-written":
     checkpoints.torch.save = lambda state, file: (file.write(b"half"), file.flush(), die())
 
@@ -237,7 +239,7 @@ torch.save(student.state_dict(), sys.argv[3])
 def test_kill_9_at_the_worst_moments_loses_nothing(tmp_path, monkeypatch):
     checkpoint, result = tmp_path / "checkpoint", tmp_path / "result"
     # A report at every step, so that the one that kills comes for certain.
-    script = "import kdlib.loop; kdlib.loop.REPORT_INTERVAL = 0\n" + KILLED
+    script = "import kdlib.training.loop; kdlib.training.loop.REPORT_INTERVAL = 0\n" + KILLED
 
     def run(place):
         return subprocess.run([sys.executable, "-c", script, place, str(checkpoint), str(result)]).returncode

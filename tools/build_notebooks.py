@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import notebook_rules
 
+from kdlib import _files
 from kdlib.lesson import exercises
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -135,20 +136,13 @@ def build(source: Path, out: Path, *, run: bool = True) -> list[Path]:
             execute(notebook, target.parent)
         ready.append((target, notebook))
     for target, notebook in ready:
-        _write(target, nbformat.writes(notebook) + "\n")
+        _files.write(target, (nbformat.writes(notebook) + "\n").encode())
     return [target for target, _ in ready]
 
 
 def _targets(source: Path, out: Path) -> list[tuple[Path, bool]]:
     name = f"{source.stem}.ipynb"
     return [(out / name, False), (out / "solutions" / name, True)]
-
-
-def _write(target: Path, text: str) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, target)
 
 
 def _choose(sources: list[Path], names: list[str]) -> list[Path]:

@@ -11,14 +11,14 @@ import argparse
 import hashlib
 import io
 import json
-import os
 import sys
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from kdlib import sources
+from kdlib import _files
+from kdlib.data import sources
 
 IMAGES_PER_CLASS = 1_000
 SEED = 0
@@ -39,12 +39,6 @@ def make_arrays(source: sources.Source) -> dict[str, np.ndarray]:
         for split, images in (("train", train), ("test", source.test))
         for field, part in images._asdict().items()
     }
-
-
-def write(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
 
 
 def main() -> None:
@@ -71,8 +65,8 @@ def main() -> None:
         "command": "python tools/make_fashion_mnist.py",
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
-    write(arguments.out / "fashion-mnist.npz", content)
-    write(arguments.out / "fashion-mnist.json", (json.dumps(manifest, indent=2) + "\n").encode())
+    _files.write(arguments.out / "fashion-mnist.npz", content)
+    _files.write(arguments.out / "fashion-mnist.json", (json.dumps(manifest, indent=2) + "\n").encode())
     print(f"{manifest['sha256']}  {arguments.out / 'fashion-mnist.npz'}  ({len(content):,} bytes)")
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kdlib import _files
 from kdlib._checks import checked, positive_number
 from kdlib.deploy import files, runtime
 from kdlib.deploy.description import Description
@@ -79,7 +80,7 @@ def export_onnx(
     _check_parity(
         _onnx_runner(content), network, description.image_shape, tolerance, _normalisation(description)
     )
-    return files.write(path, content)
+    return _files.write(path, content)
 
 
 @checked(tolerance=positive_number)
@@ -110,7 +111,7 @@ def export_program(
     torch.export.save(program, buffer)
     buffer.seek(0)
     _check_parity(torch.export.load(buffer).module(), network, shape, tolerance, _centred)
-    return files.write(Path(path), buffer.getvalue())
+    return _files.write(Path(path), buffer.getvalue())
 
 
 @checked(tolerance=positive_number)
@@ -143,7 +144,7 @@ def export_torchscript(
     torch.jit.save(traced, buffer)
     buffer.seek(0)
     _check_parity(torch.jit.load(buffer), network, shape, tolerance, _centred)
-    return files.write(Path(path), buffer.getvalue())
+    return _files.write(Path(path), buffer.getvalue())
 
 
 def logit_difference(

@@ -1,8 +1,5 @@
 """Files that leave this machine: they say what they are, name nothing of where they were made, and are whole."""
 
-import os
-from pathlib import Path
-
 from kdlib.deploy.description import METADATA_KEY, Description
 
 
@@ -19,11 +16,3 @@ def with_description(model, description: Description) -> bytes:
         part.ClearField("metadata_props")
     model.metadata_props.add(key=METADATA_KEY, value=description.to_json())
     return model.SerializeToString()
-
-
-def write(path: Path, content: bytes) -> Path:
-    """Write the file, or replace an older one, in one step: nobody ever finds half of it."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
-    return path

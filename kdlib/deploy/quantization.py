@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kdlib import _checks
+from kdlib import _checks, _files
 from kdlib.data import ImageSplit
 
 # runtime before anything of onnxruntime: it keeps onnxruntime from reporting home.
@@ -89,7 +89,7 @@ def quantize(
         logits = _run(content, batches[:1])
     if not np.isfinite(logits).all():
         raise ValueError(f"{path.name} gives logits that are not finite once it is quantised")
-    return files.write(Path(out), content)
+    return _files.write(Path(out), content)
 
 
 def onnx_logits(path: str | PathLike, images: Images) -> Float[Tensor, "n classes"]:

@@ -6,7 +6,6 @@ They learned from all of Fashion-MNIST but a validation split, which takes minut
 
 import json
 import math
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdlib import data, models, teachers, training
+from kdlib import _files, data, models, teachers, training
 from kdlib.data import ImageDataset, ImageSplit
 from kdlib.deploy import compress, footprint
 from kdlib.deploy.export import export_onnx
@@ -252,10 +251,7 @@ def _describe(name: str, file: Path, test: ImageSplit, facts: dict[str, Any]) ->
         "wrong": wrong,
     }
     target = file.with_suffix(".json")
-    partial = target.with_name(f"{target.name}.partial")
-    partial.write_text(json.dumps(facts) + "\n", encoding="utf-8")
-    os.replace(partial, target)
-    return target
+    return _files.write(target, (json.dumps(facts) + "\n").encode())
 
 
 def _check_name(name: str) -> None:

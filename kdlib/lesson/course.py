@@ -8,7 +8,7 @@ from pathlib import Path
 
 START = "00_start_here.ipynb"
 # What the Jupyter servers of the course use between kernel and browser: see that module.
-CONNECTION = "kdlib.lesson.prompt.PromptConnection"
+CONNECTION = "kdlib.lesson.undelayed.UndelayedConnection"
 
 
 def repository(start: Path | None = None) -> Path | None:

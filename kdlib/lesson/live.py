@@ -183,6 +183,6 @@ class Progress:
 def progress(title: str = "Training") -> Progress:
     """A reporter for the argument `progress` of a training.
 
-    `kdlib.progress.set_default(live.progress)` makes it the one of every training that is not told otherwise.
+    `kdlib.training.progress.set_default(live.progress)` makes it the one of every training that is not told otherwise.
     """
     return Progress(title)

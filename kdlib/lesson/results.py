@@ -30,6 +30,7 @@ import pandas
 import torch
 
 import kdlib
+from kdlib import _files
 from kdlib.lesson import experiments
 
 Experiment = Callable[[], pandas.DataFrame]
@@ -167,10 +168,9 @@ def _record(name: str, function: Experiment) -> dict[str, Any]:
         "columns": list(frame.columns),
         "sha256": _digest(content),
     }
-    FOLDER.mkdir(parents=True, exist_ok=True)
     # The manifest comes last: a table without its manifest is refused, never taken for another one.
-    _replace(FOLDER / f"{name}.csv", content)
-    _replace(FOLDER / f"{name}.json", (json.dumps(description, indent=2) + "\n").encode())
+    _files.write(FOLDER / f"{name}.csv", content)
+    _files.write(FOLDER / f"{name}.json", (json.dumps(description, indent=2) + "\n").encode())
     return description
 
 
@@ -188,12 +188,6 @@ def _refuse_loss(name: str, frame: pandas.DataFrame, content: bytes) -> None:
             f"the table of experiment {name!r} does not survive as CSV; return plain columns of numbers or "
             f"strings and a plain index (reset_index): {error}"
         ) from error
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
 
 
 def _digest(content: bytes) -> str:

@@ -22,6 +22,7 @@ import nbformat
 import nbformat.reader
 from ipykernel.kernelspec import write_kernel_spec
 
+from kdlib import _files
 from kdlib.lesson import course, page, profiles
 
 _STOP_SECONDS = 10
@@ -218,9 +219,7 @@ def _run_all(
 
 
 def _write_summary(path: Path, results: list[Result]) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    _files.write(path, (json.dumps([asdict(result) for result in results], indent=2) + "\n").encode())
 
 
 def _remove(target: Path) -> None:

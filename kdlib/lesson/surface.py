@@ -29,10 +29,10 @@ from matplotlib.patheffects import withStroke
 from platformdirs import user_cache_path
 
 import kdlib
-from kdlib.journal import Row, describe
 from kdlib.lesson import figures, live
 from kdlib.lesson.canvas import BlittedFigure, Update
 from kdlib.metrics import paired_interval
+from kdlib.sweeps.journal import Row, describe
 
 SIZE = (8.2, 5.0)
 COLOURS = LinearSegmentedColormap.from_list(

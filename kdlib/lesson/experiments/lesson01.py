@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from kdlib import data, inference, metrics, models, teachers, training
-from kdlib.augment import random_crop_flip
-from kdlib.cells import map_cells
 from kdlib.data import ImageDataset, ImageSplit
+from kdlib.data.augment import random_crop_flip
 from kdlib.lesson import results
 from kdlib.lesson.results import experiment
+from kdlib.sweeps import map_cells
 
 EPOCHS = 20
 STEPS = 1500

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdlib import inference, metrics, models, sweeps, teachers, training
-from kdlib.cells import map_cells
 from kdlib.data import ImageSplit
 from kdlib.lesson.experiments.lesson01 import EPOCHS, fashion, known_logits
 from kdlib.lesson.results import experiment
+from kdlib.sweeps import map_cells
 
 # Chosen beforehand: the setting of lesson 01. No temperature was tuned on the test images.
 TEMPERATURE = 4.0

@@ -8,17 +8,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kdlib import cells, metrics, models
+from kdlib import metrics, models
 from kdlib.data import ImageSplit
-from kdlib.grouped import fit_together
 from kdlib.inference import predict_logits
 from kdlib.lesson import results
 from kdlib.lesson.experiments.lesson01 import fashion, known_logits
 from kdlib.lesson.results import experiment
-from kdlib.loop import Recipe
-from kdlib.pool import Cell, Group
-from kdlib.students import MOST_TOGETHER, even_groups
+from kdlib.sweeps import mapping
+from kdlib.sweeps.backends import Cell, Group
+from kdlib.sweeps.grouped import fit_together
+from kdlib.sweeps.trainer import MOST_TOGETHER, even_groups
 from kdlib.training import LEARNING_RATE, WEIGHT_DECAY
+from kdlib.training.loop import Recipe
 
 IMAGES = 1000
 EPOCHS = 20
@@ -94,7 +95,7 @@ def over_groups(
         part for _, same in itertools.groupby(grid, key) for part in even_groups(list(same), 1, MOST_TOGETHER)
     ]
     options = {"workers": workers, "client": None, "results": None, "progress": True}
-    return cells.table(cells.iterate_groups(compute, groups, settings={}, **options), grid)
+    return mapping.table(mapping.iterate_groups(compute, groups, settings={}, **options), grid)
 
 
 # ------------------------------------------------------------------ temperature and alpha

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from kdlib import features, metrics, models, training
-from kdlib.cells import map_cells
 from kdlib.data import ImageSplit
 from kdlib.features import FeatureTerm
 from kdlib.lesson import results
 from kdlib.lesson.experiments.lesson01 import fashion, known_logits
 from kdlib.lesson.results import experiment
+from kdlib.sweeps import map_cells
 
 IMAGES = 1000
 EPOCHS = 20

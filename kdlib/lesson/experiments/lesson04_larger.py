@@ -6,8 +6,8 @@ import pandas
 from torch import nn
 
 from kdlib import features, metrics, models, training
-from kdlib.augment import random_crop_flip
 from kdlib.data import ImageDataset
+from kdlib.data.augment import random_crop_flip
 from kdlib.features import FeatureTerm
 
 TEACHER, STUDENT = "resnet18", "shufflenet_v2_x0_5"

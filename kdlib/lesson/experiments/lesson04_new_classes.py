@@ -16,13 +16,13 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from kdlib import features, inference, losses, metrics, models, training
-from kdlib.augment import random_crop_flip
-from kdlib.cells import map_cells
 from kdlib.data import ImageSplit
+from kdlib.data.augment import random_crop_flip
 from kdlib.features import FeatureTerm
 from kdlib.lesson.experiments.lesson01 import fashion
 from kdlib.lesson.experiments.lesson04 import TUNING_SEEDS, Pooled
 from kdlib.lesson.results import experiment
+from kdlib.sweeps import map_cells
 
 KNOWN_CLASSES = 5  # the teacher knows the first five classes, the student learns the other five
 PER_CLASS = (2, 10)  # labelled images of each class that the student gets

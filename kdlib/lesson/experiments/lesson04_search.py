@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdlib import features, inference, losses, models, training
-from kdlib.cells import map_cells
 from kdlib.data import ImageSplit
 from kdlib.features import FeatureTerm
 from kdlib.lesson.experiments.lesson01 import fashion
@@ -23,6 +22,7 @@ from kdlib.lesson.experiments.lesson04_new_classes import (
     teacher_of_other_classes,
 )
 from kdlib.lesson.results import experiment
+from kdlib.sweeps import map_cells
 
 IMAGES = 3000
 EPOCHS = 6

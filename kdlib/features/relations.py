@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kdlib._checks import checked, non_negative_number, positive_integer, positive_number
-from kdlib._feature_checks import feature_pair, rescaled, unit_rows
+from kdlib.features._checks import feature_pair, rescaled, unit_rows
 
 
 @feature_pair()

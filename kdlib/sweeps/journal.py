@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import kdlib
+from kdlib import _files
 from kdlib.data import ImageSplit
 
 Row = dict[str, Any]
@@ -85,10 +86,7 @@ class Journal:
 
 def _begin(path: Path, header: bytes) -> int:
     """Make the file with its first line at once, so that a kill leaves no file or a usable one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(header)
-    os.replace(partial, path)
+    _files.write(path, header)
     return len(header)
 
 

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from kdlib._checks import checked
 from kdlib.data import ImageSplit
-from kdlib.feature_terms import AskedTeacher, FeatureTerm, check_terms, with_features
+from kdlib.features.terms import AskedTeacher, FeatureTerm, check_terms, with_features
 from kdlib.inference import pick_device, predict_logits
-from kdlib.loop import History, Objective, Recipe, fit
-from kdlib.objectives import CachedTeacher, DistillationObjective, LabelObjective, LiveTeacher
-from kdlib.progress import Reporter
-from kdlib.schedules import Schedule, as_schedule
 from kdlib.teachers import cached_logits
+from kdlib.training.loop import History, Objective, Recipe, fit
+from kdlib.training.objectives import CachedTeacher, DistillationObjective, LabelObjective, LiveTeacher
+from kdlib.training.progress import Reporter
+from kdlib.training.schedules import Schedule, as_schedule
 
 # Suits small networks with batch norm; transformers want a tenth of it and less.
 LEARNING_RATE = 1e-2
@@ -60,10 +60,10 @@ def train(
             with the same number of threads are bit-identical. The initial weights are the caller's:
             `models.build(name, seed=seed)`.
         augment: a callable from a uint8 batch to a uint8 batch, drawn anew in every step
-            (`kdlib.augment`, or a transform of torchvision v2).
+            (`kdlib.data.augment`, or a transform of torchvision v2).
         validation: its accuracy is recorded after every epoch.
         progress: True for a progress display, False for silence, or a callable that takes records
-            (`kdlib.progress`).
+            (`kdlib.training.progress`).
         checkpoint: a file, rewritten after every epoch. Where it exists, training continues from it and ends
             with the weights of an uninterrupted run.
         log_dir: a folder for TensorBoard.
@@ -129,7 +129,7 @@ def distill(
         student, split, and all not named here: as `model` and the like of `train`.
         teacher: a module, which stays in eval mode and gets no gradient; or its logits, a row for each image
             of `split` (`kdlib.teachers.cached_logits`).
-        temperature: T > 0, a number or a schedule (`kdlib.schedules`).
+        temperature: T > 0, a number or a schedule (`kdlib.training.schedules`).
         alpha: weight of the teacher's term, in [0, 1], a number or a schedule. With alpha = 0 and `features`
             the teacher's logits are not asked for, and its classes may be others than the student's.
         features: feature losses (`kdlib.features.FeatureTerm`). The teacher's features are computed once, as

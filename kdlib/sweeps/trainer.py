@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from kdlib import metrics
 from kdlib.data import ImageSplit
-from kdlib.grouped import GroupedNetwork, distill_together
 from kdlib.inference import predict_logits
-from kdlib.journal import Row, describe
-from kdlib.loop import Recipe
-from kdlib.pool import Cell, Failure, Group, Outcome
+from kdlib.sweeps.backends import Cell, Failure, Group, Outcome
+from kdlib.sweeps.grouped import GroupedNetwork, distill_together
+from kdlib.sweeps.journal import Row, describe
 from kdlib.training import distill
+from kdlib.training.loop import Recipe
 
 Builder = Callable[[], nn.Module]
 

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from kdlib._checks import checked, positive_integer, positive_number
-from kdlib._feature_checks import check_features, check_match, feature_pair, full_precision, unit_rows
+from kdlib.features._checks import check_features, check_match, feature_pair, full_precision, unit_rows
 
 _LEAST_VARIANCE = 1e-5
 

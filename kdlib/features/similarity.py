@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kdlib._checks import checked
-from kdlib._feature_checks import check_features, check_match
+from kdlib.features._checks import check_features, check_match
 
 
 def _same_images(arguments: dict) -> None:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from kdlib.data import ImageSplit
 from kdlib.inference import logits_of
-from kdlib.loop import Recipe
+from kdlib.training.loop import Recipe
 
 MemberLosses = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -188,7 +188,7 @@ def fit_together(
 
 
 class _Batches:
-    """For each member the batches that `kdlib.loop` gives to a student of its seed, side by side."""
+    """For each member the batches that `kdlib.training.loop` gives to a student of its seed, side by side."""
 
     def __init__(self, split: ImageSplit, teacher_logits: Tensor, seeds: Sequence[int]):
         self.split, self.teacher_logits, self.seeds = split, teacher_logits.float(), seeds
@@ -231,7 +231,7 @@ class _Losses:
 
 
 def _fit(network: GroupedNetwork, batches: _Batches, losses: MemberLosses, recipe: Recipe) -> Tensor:
-    """The loop of `kdlib.loop` for a group; returns each member's mean loss over the last epoch."""
+    """The loop of `kdlib.training.loop` for a group; returns each member's mean loss over the last epoch."""
     images = len(batches.split)
     steps = math.ceil(images / recipe.batch_size)
     optimizer = torch.optim.AdamW(

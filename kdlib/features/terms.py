@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from kdlib._checks import non_negative_number
 from kdlib.data import ImageSplit
-from kdlib.feature_capture import CapturedModel, capture
-from kdlib.feature_maps import Regressor
+from kdlib.features.capturing import CapturedModel, capture
+from kdlib.features.maps import Regressor
 from kdlib.inference import channels_last, evaluating, pick_device
-from kdlib.loop import Batch, Objective
 from kdlib.teachers import freeze
+from kdlib.training.loop import Batch, Objective
 
 # Teacher features above this size are computed in every step rather than kept in memory.
 LARGEST_CACHE = 2**30

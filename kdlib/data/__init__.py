@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
-from kdlib import folders, sources
+from kdlib.data import folders, sources
 
 VALIDATION_FRACTION = 0.1
 Array = Tensor | np.ndarray
@@ -29,7 +29,7 @@ def load(
                         dataset-fashion-mnist, or downloaded
       "mnist", "cifar10", "cifar100"   from `root`, or downloaded
       "digits"          1,797 8x8 images, inside scikit-learn; 360 of them are the test split
-      "folder:PATH"     PATH/train/CLASS/*.jpg and PATH/test/CLASS/*.jpg, see `kdlib.folders`
+      "folder:PATH"     PATH/train/CLASS/*.jpg and PATH/test/CLASS/*.jpg, see `kdlib.data.folders`
     root: a folder that holds the files; it is only read. Without it, downloaded files go to and come from the
       user's cache folder, and the network is asked only when they are not there yet.
     full: only "fashion-mnist" comes in two sizes; every other set is always whole.

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdlib.inference import logits_of
-from kdlib.loop import Batch
 from kdlib.losses import LossTerms, distillation_loss
-from kdlib.schedules import Schedule
 from kdlib.teachers import freeze
+from kdlib.training.loop import Batch
+from kdlib.training.schedules import Schedule
 
 
 class LabelObjective:

@@ -13,17 +13,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kdlib import cells, models
+from kdlib import models
 from kdlib._checks import fraction, positive_number
-from kdlib.cells import CellProgress, iterate_cells, map_cells
 from kdlib.data import ImageSplit
 from kdlib.inference import predict_logits
-from kdlib.journal import Row
-from kdlib.loop import Recipe
-from kdlib.pool import Cell
-from kdlib.students import MOST_TOGETHER, Builder, Students, even_groups
+from kdlib.sweeps import mapping
+from kdlib.sweeps.backends import Cell
+from kdlib.sweeps.journal import Row
+from kdlib.sweeps.mapping import CellProgress, iterate_cells, map_cells
+from kdlib.sweeps.trainer import MOST_TOGETHER, Builder, Students, even_groups
 from kdlib.teachers import cached_logits
 from kdlib.training import LEARNING_RATE, WEIGHT_DECAY, bfloat16_helps
+from kdlib.training.loop import Recipe
 
 __all__ = ["iterate", "iterate_cells", "map_cells", "run"]
 
@@ -70,7 +71,7 @@ def run(
         split, test: the images to train on and to measure on.
         temperatures, alphas, seeds: the grid; T > 0, alpha in [0, 1], no value twice.
         epochs: passes over `split`.
-        workers, client, results: as `kdlib.cells.iterate_cells`. Only training runs there: the teacher's
+        workers, client, results: as `kdlib.sweeps.mapping.iterate_cells`. Only training runs there: the teacher's
             logits are computed once, in this process.
         options: as `iterate`.
 
@@ -85,7 +86,7 @@ def run(
         workers=workers, client=client, results=results, **options,
     )  # fmt: skip
     grid = itertools.product(temperatures, alphas, seeds)
-    return cells.table(rows, [dict(zip(SETTINGS, cell, strict=True)) for cell in grid])
+    return mapping.table(rows, [dict(zip(SETTINGS, cell, strict=True)) for cell in grid])
 
 
 def iterate(
@@ -119,7 +120,7 @@ def iterate(
             `augment` the teacher must be a module, and is asked about every augmented view. bfloat16=True
             speeds up small students too where the processor computes in it, at the cost of exactness.
         test_logits: a teacher's logits on `test`, for the agreement where `teacher` is given by its logits.
-        progress: as `kdlib.cells.iterate_cells`; counts students trained.
+        progress: as `kdlib.sweeps.mapping.iterate_cells`; counts students trained.
         stop: an event that ends the sweep once it is set, from another thread than the one that iterates: as
             closing the iterator does, within a second where worker processes compute.
         and all others: as `run`.
@@ -133,8 +134,8 @@ def iterate(
     recipe = Recipe(epochs, batch_size, learning_rate, weight_decay, seed=0, bfloat16=False, augment=augment)
     students = _students(student, teacher, split, test, test_logits, recipe, bfloat16)
     grid = _cells(temperatures, alphas, seeds)
-    groups = even_groups(grid, cells.processes(workers, client), MOST_TOGETHER if students.together else 1)
-    rows = cells.iterate_groups(
+    groups = even_groups(grid, mapping.processes(workers, client), MOST_TOGETHER if students.together else 1)
+    rows = mapping.iterate_groups(
         students, groups, settings=students.settings() if results is not None else {},
         workers=workers, client=client, results=results, progress=progress, stop=stop,
     )  # fmt: skip

@@ -11,11 +11,11 @@ import pandas
 import torch
 from torch import Tensor, nn
 
-from kdlib import checkpoints
 from kdlib.data import ImageSplit
 from kdlib.inference import channels_last, logits_of, predict_logits
-from kdlib.progress import Reporter, make_reporter
-from kdlib.tensorboard import TensorBoardLog
+from kdlib.training import checkpoints
+from kdlib.training.progress import Reporter, make_reporter
+from kdlib.training.tensorboard import TensorBoardLog
 
 REPORT_INTERVAL = 0.25  # seconds; more often costs kernel time and shows nothing more
 

@@ -14,7 +14,7 @@ from urllib.error import URLError
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-EMBEDDED_FOLDER = Path(__file__).parent / "assets" / "data"
+EMBEDDED_FOLDER = Path(__file__).parents[1] / "assets" / "data"
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
 FASHION_CLASSES = [
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",

@@ -8,7 +8,7 @@ hope of something to send along with it (RFC 1122, 4.2.3.2; on Linux for 40 ms).
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 
 
-class PromptConnection(ZMQChannelsWebsocketConnection):
+class UndelayedConnection(ZMQChannelsWebsocketConnection):
     """The connection between a kernel and a browser, without delay."""
 
     def connect(self):

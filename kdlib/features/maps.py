@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kdlib._checks import checked, labels_fit, positive_integer, positive_number
 from kdlib._checks import logits as check_logits
-from kdlib._feature_checks import check_features, check_map, check_match, feature_pair, unit_rows
+from kdlib.features._checks import check_features, check_map, check_match, feature_pair, unit_rows
 
 _USE_REGRESSOR = "bring the student's features to the teacher's shape with kdlib.features.Regressor"
 _USE_POOLING = "pool the larger map, for example with torch.nn.functional.adaptive_avg_pool2d"

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kdlib._checks import checked
-from kdlib._feature_checks import (
+from kdlib.features._checks import (
     at_least_float32,
     check_map,
     check_match,

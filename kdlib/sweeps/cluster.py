@@ -1,4 +1,4 @@
-"""Groups of a sweep on a Dask cluster; `kdlib.pool` says what a group is.
+"""Groups of a sweep on a Dask cluster; `kdlib.sweeps.backends` says what a group is.
 
 Needs dask.distributed on this side and kdlib on the workers. A worker that is lost is the cluster's business:
 what it ran and what it held is computed again elsewhere, until a group has lost several workers and is given
@@ -14,7 +14,7 @@ import cloudpickle
 import torch
 from distributed import Client, Future, KilledWorker, as_completed
 
-from kdlib.pool import Compute, Failure, Group, Outcome, attempt
+from kdlib.sweeps.backends import Compute, Failure, Group, Outcome, attempt
 
 PART = 4 * 2**20  # bytes; Dask warns of tasks that hold more than 10 MiB
 

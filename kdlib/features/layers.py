@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlib._checks import checked
-from kdlib._feature_checks import check_network
+from kdlib.features._checks import check_network
 
 # A pair of stages costs the octaves between their resolutions plus the difference of their depths (0 to 1).
 # A stage left out costs this: four stages at half the resolution each are paired by resolution, not by rank.

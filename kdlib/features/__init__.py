@@ -17,16 +17,16 @@ A loss is of one pair of layers; losses of several layers are added. `FeatureTer
 `kdlib.training.distill`.
 """
 
-from kdlib.feature_capture import CapturedModel, capture
-from kdlib.feature_channels import flow_loss, flow_matrix, mmd_loss
-from kdlib.feature_information import (
+from kdlib.features.capturing import CapturedModel, capture
+from kdlib.features.channels import flow_loss, flow_matrix, mmd_loss
+from kdlib.features.information import (
     ContrastiveLoss,
     VariationalInformationLoss,
     contrastive_loss,
     variational_information_loss,
 )
-from kdlib.feature_layers import suggest_layers
-from kdlib.feature_maps import (
+from kdlib.features.layers import suggest_layers
+from kdlib.features.maps import (
     Regressor,
     attention_map,
     attention_transfer_loss,
@@ -36,14 +36,14 @@ from kdlib.feature_maps import (
     hint_loss,
     to_map,
 )
-from kdlib.feature_relations import (
+from kdlib.features.relations import (
     correlation_congruence_loss,
     probabilistic_transfer_loss,
     relational_loss,
     similarity_loss,
 )
-from kdlib.feature_similarity import alignment_map, centered_kernel_alignment
-from kdlib.feature_terms import FeatureTerm, teacher_features
+from kdlib.features.similarity import alignment_map, centered_kernel_alignment
+from kdlib.features.terms import FeatureTerm, teacher_features
 
 __all__ = [
     "CapturedModel",

@@ -1,21 +1,16 @@
 """Checkpoints that survive a kill at any moment: written beside their place, then renamed over it."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from kdlib import _files
+
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Replace the checkpoint at `path` in one atomic step; its folder is made where it is missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    _files.write(path, lambda file: torch.save(state, file))
 
 
 def load(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:

@@ -13,9 +13,9 @@ import numpy as np
 import pandas
 from torch import Tensor
 
-from kdlib import pool
-from kdlib.journal import Journal, Row, describe
-from kdlib.pool import Cell, Failure, Group, Outcome
+from kdlib.sweeps import backends
+from kdlib.sweeps.backends import Cell, Failure, Group, Outcome
+from kdlib.sweeps.journal import Journal, Row, describe
 
 CellProgress = Callable[[int, int], None]
 _PLAIN = bool | int | float | str | None
@@ -83,7 +83,7 @@ def iterate_cells(
 
 
 def iterate_groups(
-    compute: pool.Compute,
+    compute: backends.Compute,
     groups: Sequence[Group],
     *,
     settings: Row,
@@ -94,7 +94,7 @@ def iterate_groups(
     stop: threading.Event | None = None,
 ) -> Iterator[Row]:
     """As `iterate_cells`, for cells that are computed several together: compute(group) gives a list with a
-    result or a `kdlib.pool.Failure` for each cell of the group. `settings` decide whether `results` fit.
+    result or a `kdlib.sweeps.backends.Failure` for each cell of the group. `settings` decide whether `results` fit.
 
     Setting `stop`, from another thread, ends the rows as closing the iterator does: worker processes within
     a second, this process or a cluster once a group has finished.
@@ -120,7 +120,7 @@ def table(rows: Iterable[Row], cells: Sequence[Cell]) -> pandas.DataFrame:
 
 def _rows(
     where: Callable,
-    compute: pool.Compute,
+    compute: backends.Compute,
     groups: Sequence[Group],
     journal: Journal,
     report: CellProgress,
@@ -166,7 +166,7 @@ def _one_by_one(function: Callable[..., Mapping], shared: Mapping[str, Any], gro
 def processes(workers: int | None, client: Any) -> int:
     """How many processes these arguments of `iterate_cells` give, at least 1; ValueError where they do not fit."""
     if client is None:
-        workers = pool.physical_cores() if workers is None else workers
+        workers = backends.physical_cores() if workers is None else workers
         if not isinstance(workers, int) or workers < 0:
             raise ValueError(f"workers must be a whole number of at least 0, got {workers!r}")
         return max(1, workers)
@@ -178,10 +178,10 @@ def processes(workers: int | None, client: Any) -> int:
 def _backend(workers: int | None, client: Any) -> Callable:
     count = processes(workers, client)
     if client is not None:
-        from kdlib.cluster import on_cluster
+        from kdlib.sweeps.cluster import on_cluster
 
         return functools.partial(on_cluster, client=client)
-    return pool.in_this_process if workers == 0 else functools.partial(pool.on_processes, workers=count)
+    return backends.in_this_process if workers == 0 else functools.partial(backends.on_processes, workers=count)
 
 
 def _key(row: Row, names: Iterable[str]) -> tuple:

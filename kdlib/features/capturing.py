@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from kdlib._checks import checked
-from kdlib._feature_checks import check_network
+from kdlib.features._checks import check_network
 
 
 def _names(name: str, value: Any) -> tuple[str, ...]:
