@@ -90,6 +90,15 @@ def positive_integer(name: str, value: Any) -> int:
     return int(value)
 
 
+def natural_number(name: str, value: Any) -> int:
+    """An integer of at least 0, such as a seed."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__} {value!r}")
+    if value < 0:
+        raise ValueError(f"{name} must be at least 0, got {value}")
+    return int(value)
+
+
 def logits(name: str, value: Any) -> Tensor:
     """A finite floating-point tensor of shape (batch, classes) with at least one row and one class."""
     if not isinstance(value, Tensor):

@@ -17,7 +17,7 @@ from kdlib.data import sources
 
 def make_split(labels, *, channels=1, **statistics):
     images = np.random.default_rng(0).integers(0, 256, (len(labels), channels, 4, 5), dtype=np.uint8)
-    return data.ImageSplit(images, np.asarray(labels), **statistics)
+    return data.ImageSplit(images, labels, **statistics)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ class TestImageSplit:
             ),
             (torch.zeros(0, 1, 4, 4, dtype=torch.uint8), [], {}, r"\(0, 1, 4, 4\)"),
             (None, [0, 1, 2], {}, r"labels have the shape \(3,\), images \(2, 1, 4, 4\)"),
-            (None, [[0, 1]], {}, r"labels have the shape \(1, 2\), images \(2, 1, 4, 4\)"),
+            (None, [[0.0, 1.0]], {}, r"labels have the shape \(1, 2\), images \(2, 1, 4, 4\)"),
             (None, [0.0, 1.0], {}, r"labels must be whole numbers, got torch\.float64"),
             (None, [True, False], {}, r"labels must be whole numbers, got torch\.bool"),
             (None, [0, -1], {}, "labels must not be negative, got -1"),
@@ -178,6 +178,47 @@ class TestImageSplit:
         images = torch.zeros(2, 1, 4, 4, dtype=torch.uint8) if images is None else images
         with pytest.raises(ValueError, match=message):
             data.ImageSplit(images, labels, **others)
+
+    def test_labels_may_be_numbers_in_0_1_for_each_class(self):
+        several = [[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
+        for labels in (
+            several,
+            torch.tensor(several),
+            np.array(several, dtype=np.float64),
+            np.array(several, dtype=bool),
+            torch.tensor(several, dtype=torch.bfloat16),
+        ):
+            split = make_split(labels)
+            assert not split.has_classes
+            assert split.labels.dtype == torch.float32
+            assert split.labels.tolist() == several
+            assert split.subset([1]).labels.tolist() == several[1:]
+            assert split.digest() == make_split([0, 1]).digest()
+            assert repr(split) == "ImageSplit(2 images of 1x4x5, labels in [0, 1] for 3 classes)"
+        assert make_split([4, 0]).has_classes
+        assert repr(make_split([4, 0])) == "ImageSplit(2 images of 1x4x5, 2 classes)"
+
+    def test_labels_that_fit_neither_kind_are_refused_with_what_helps(self):
+        for labels, message in (
+            ([[0.0, float("nan")], [0, 1]], r"labels .*in \[0, 1\], got nan at position \(0, 1\)"),
+            ([[0.0, 1.0], [1.5, 1]], r"labels .*in \[0, 1\], got 1\.5 at position \(1, 0\)"),
+            ([[0.0, 1.0], [0, -1e-3]], r"labels .*in \[0, 1\], got -0\.001"),
+            (
+                torch.eye(2, dtype=torch.int64),
+                r"float32 in \[0, 1\] or bool, got torch\.int64.*argmax\(axis=1\)",
+            ),
+            (torch.ones(2, 1, dtype=torch.int32), r"got torch\.int32.*give labels\[:, 0\]"),
+            (torch.eye(2, dtype=torch.complex64), r"got torch\.complex64"),
+            (torch.zeros(2, 0), r"labels have the shape \(2, 0\)"),
+            (torch.zeros(3, 2), r"labels have the shape \(3, 2\), images \(2, 1, 4, 4\)"),
+            (torch.zeros(2, 2, 2, dtype=torch.int64), r"labels have the shape \(2, 2, 2\)"),
+            (["cat", "dog"], r"labels must be an array of numbers, got list \['cat', 'dog'\]"),
+            ([[0], [0, 1]], "labels must be a rectangular array of numbers"),
+            (np.array([0, None]), "labels must be an array of numbers, got ndarray"),
+            (torch.eye(2).to_sparse(), "labels must be a dense tensor"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                data.ImageSplit(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), labels)
 
     @pytest.mark.parametrize(
         ("positions", "rows"),
@@ -255,6 +296,25 @@ class TestTake:
         assert torch.equal(first.indices, again.indices)
         assert not torch.equal(first.indices, other.indices)
         assert first.labels.bincount().tolist() == [100] * 10
+
+    def test_soft_labels_count_for_their_largest_and_choose_as_classes_do(self):
+        classes = np.random.default_rng(1).integers(0, 4, 60)
+        soft = np.full((60, 4), 0.1)
+        soft[np.arange(60), classes] = 0.7
+        for labels in (soft, np.eye(4)[classes], soft.astype(np.float16)):
+            for n in (3, 17, 60):
+                expected = make_split(classes).take(n, seed=5).indices
+                assert torch.equal(make_split(labels).take(n, seed=5).indices, expected), n
+
+    def test_several_labels_an_image_are_chosen_at_random(self):
+        several = np.random.default_rng(1).integers(0, 2, (50, 4)).astype(bool)
+        split = make_split(several)
+        first, again, other = (split.take(20, seed=seed) for seed in (3, 3, 4))
+        assert torch.equal(first.indices, again.indices) and not torch.equal(first.indices, other.indices)
+        assert len(first.indices.unique()) == 20 and torch.equal(first.indices, first.indices.sort().values)
+        assert torch.equal(first.labels, torch.from_numpy(several).float()[first.indices])
+        chosen = torch.stack([torch.isin(split.indices, split.take(20, seed=s).indices) for s in range(400)])
+        assert ((chosen.float().mean(dim=0) - 0.4).abs() < 0.1).all()  # four standard deviations
 
     def test_fewer_images_than_classes_take_one_each_of_random_classes(self):
         split = make_split(list(range(8)) * 3)
