@@ -37,6 +37,15 @@ class LossTerms(NamedTuple):
     distill: Float[Tensor, ""]
 
 
+def weighted_terms(distill: Tensor, task: Tensor, alpha: float | int) -> LossTerms:
+    """total = alpha * distill + (1 - alpha) * task; exactly one of the two at alpha = 0 and alpha = 1."""
+    if alpha == 0:  # 0 * distill would be NaN where distill overflows
+        return LossTerms(task, task, distill)
+    if alpha == 1:  # (1 - alpha) * task would be NaN without labels
+        return LossTerms(distill, task, distill)
+    return LossTerms(alpha * distill + (1 - alpha) * task, task, distill)
+
+
 def _loss(*relations, logits=_checks.logits, **rules) -> Callable:
     """Decorator of every loss here: two matching tensors of logits, then rules of the loss's own."""
     rules = {"student_logits": logits, "teacher_logits": logits} | rules
@@ -124,13 +133,7 @@ def distillation_loss(
     student, teacher = _softened(student_logits, teacher_logits)
     distill = temperature**2 * _divergence(student / temperature, teacher / temperature)
     task = torch.full_like(distill, math.nan) if labels is None else F.cross_entropy(student, labels)
-    if alpha == 0:  # 0 * distill would be NaN where distill overflows
-        total = task
-    elif alpha == 1:  # (1 - alpha) * task would be NaN without labels
-        total = distill
-    else:
-        total = alpha * distill + (1 - alpha) * task
-    return LossTerms(total, task, distill)
+    return weighted_terms(distill, task, alpha)
 
 
 @_loss()
