@@ -1,4 +1,4 @@
-"""Files are written whole or not at all: the one place that does so."""
+"""Files are written whole or not at all, and kept for a user in one place: the module that sees to both."""
 
 import os
 import threading
@@ -35,3 +35,27 @@ def write(path: Path, content: bytes | Callable[[BinaryIO], None]) -> Path:
         partial.unlink(missing_ok=True)
         raise
     return path
+
+
+def cache_folder() -> Path | None:
+    """Where this user keeps what can be fetched or computed again; None for a user without a home folder."""
+    from platformdirs import user_cache_path
+
+    return _kept_by_user(user_cache_path)
+
+
+def data_folder() -> Path | None:
+    """Where this user keeps what nobody can restore; None for a user without a home folder."""
+    from platformdirs import user_data_path
+
+    return _kept_by_user(user_data_path)
+
+
+def _kept_by_user(find: Callable[..., Path]) -> Path | None:
+    try:
+        # Without appauthor=False, Windows keeps a folder "kdlib" inside a folder "kdlib".
+        folder = find("kdlib", appauthor=False)
+    except (RuntimeError, KeyError):  # neither HOME nor an entry in the password file
+        return None
+    # Older versions of platformdirs leave "~" as it is, and a folder of that name would be made here.
+    return folder if folder.is_absolute() else None
