@@ -87,7 +87,7 @@ class BlittedFigure:
         renderer = self._canvas.get_renderer()
         for artist in sorted(self._moving, key=Artist.get_zorder):
             artist.draw(renderer)
-        return figures.quick_png(self._canvas)
+        return figures.encoded(self._canvas, compress_level=1)
 
     def _fix_layout(self) -> None:
         """Lay out once, with the moving artists counted in: from here on nothing jumps about."""
