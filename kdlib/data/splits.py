@@ -232,6 +232,17 @@ class ImageDataset:
         return self.train.std
 
 
+def is_split(name: str, value: Any) -> ImageSplit:
+    """A rule for `kdlib._checks.checked`: images with labels, and not the data set that holds three of them."""
+    if isinstance(value, ImageDataset):
+        raise TypeError(
+            f"{name} must be one split, got an ImageDataset: give its .train, .validation or .test"
+        )
+    if not isinstance(value, ImageSplit):
+        raise TypeError(f"{name} must be a kdlib.data.ImageSplit, got {_named(value)}")
+    return value
+
+
 def stratified(labels: np.ndarray, n: int, seed: int) -> np.ndarray:
     """Sorted positions of n random rows; shares by the largest remainder, ties between classes by chance."""
     random = np.random.default_rng(seed)
