@@ -22,10 +22,10 @@
 #
 # Run a cell with Shift+Enter, or all of them with *Run > Run All Cells*. Nothing waits for a click.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "projector"]
 profile = None
 
-# %%
+# %% tags=["projector"]
 import torch
 from IPython.display import Markdown
 from matplotlib.figure import Figure
@@ -199,7 +199,7 @@ for name, split in measured.items():
 # In four steps: **predict, run, explain, slider**. First you say what you expect. A prediction that you wrote down
 # is one that can surprise you. Here is one. Click, or leave what is chosen.
 
-# %%
+# %% tags=["projector"]
 prediction = predict(
     "Three classes have the logits 4, 2 and 0. They are divided by T before the softmax, and T grows from 1 to 20. "
     "What happens to the largest probability?",
@@ -210,7 +210,7 @@ prediction
 # %% [markdown]
 # Then you run it.
 
-# %%
+# %% tags=["projector"]
 three_logits = torch.tensor([4.0, 2.0, 0.0])
 for temperature in (1, 4, 20):
     probabilities = (three_logits / temperature).softmax(dim=0)
@@ -224,7 +224,7 @@ prediction.compare(f"{three_logits.softmax(dim=0).max():.3f} at T = 1, {probabil
 #
 # Then there is a figure. On GitHub or on paper you see it for a few settings, side by side.
 
-# %%
+# %% tags=["projector"]
 def draw_softmax(figure):
     axes = figure.subplots()
     bars = axes.barh(["logit 4", "logit 2", "logit 0"], [0, 0, 0], color=figures.COLOURS["teacher"])
@@ -249,7 +249,7 @@ widgets.twin(
 # %% [markdown]
 # In JupyterLab the same function also draws a figure with a slider. Drag it, or click it and use the arrow keys.
 
-# %%
+# %% tags=["projector"]
 widgets.explorer(
     draw_softmax, temperature=widgets.slider(0.2, 50, value=1, log=True), size=(8, 3),
     caption="the same three logits at any temperature. Below T = 1 the largest takes nearly all.",

@@ -19,10 +19,10 @@
 #
 # **Time.** About 60 minutes of reading and exercises; the cells run in under 3 minutes on 2 cores.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "projector"]
 profile = None
 
-# %%
+# %% tags=["projector"]
 import inspect
 
 import numpy as np
@@ -47,14 +47,14 @@ figures.use_style()
 # that was trained on all training images. Here are the data, the teacher, and how often it is right on images
 # that it has never seen.
 
-# %%
+# %% tags=["projector"]
 # NBVAL_CHECK_OUTPUT
 dataset = data.load("fashion-mnist")
 teacher = teachers.load("fashion-mnist")
 print(len(dataset.train), "training images,", len(dataset.test), "test images")
 print("classes:", ", ".join(dataset.classes))
 
-# %%
+# %% tags=["projector"]
 test = dataset.test
 logits = teachers.cached_logits(teacher, test)
 size = sum(parameter.numel() for parameter in teacher.parameters())
@@ -65,7 +65,7 @@ print(f"teacher: {size:,} parameters, {100 * metrics.accuracy(logits, test):.2f}
 # kinds of test images by rules, not by hand: those where the teacher is surest, those where it is most torn
 # between classes, and those where it is sure that the label is wrong.
 
-# %%
+# %% tags=["projector"]
 probabilities = logits.softmax(dim=1)
 confidence, predicted = probabilities.max(dim=1)
 entropy = torch.special.entr(probabilities).sum(dim=1)
@@ -112,7 +112,7 @@ widgets.twin(
 # Dividing them by a temperature $T$ above 1 brings the small probabilities into view. With $\alpha$ the figure mixes
 # the soft target with the label, as the loss of the next section does.
 
-# %%
+# %% tags=["projector"]
 widgets.temperature_hero(
     test.images[chosen], logits[chosen], test.labels[chosen], dataset.classes, names=names, alpha=0.9,
     caption="the teacher's logits for one image, the softened probabilities, and the mix with the label. Raise T: "
@@ -267,7 +267,7 @@ print(results.provenance("lesson01-gain"))
 #
 # Two lists of accuracies, one entry a seed. Return the mean gain and the ends of its 95 % interval.
 
-# %% exercise="paired_gain"
+# %% exercise="paired_gain" tags=["projector"]
 
 # %% [markdown]
 # ## 4. Can a student recognise what it has never seen?
@@ -302,7 +302,7 @@ for method, rows in map_cells(lesson01.without_one_class, cells).groupby("method
 # With ten seeds and more temperatures, recorded. The bars tell what the students call the test images of the class
 # that they have never seen.
 
-# %%
+# %% tags=["projector"]
 missing = results.read("lesson01-missing-class")
 methods = list(missing["method"].unique())
 called = missing.groupby("method")[dataset.classes].mean()
@@ -333,7 +333,7 @@ widgets.twin(
     "correction of one bias. Without a teacher most go to look-alikes; with one, most find their own name.",
 )
 
-# %%
+# %% tags=["projector"]
 widgets.strip(
     draw_missing, method=methods, size=(8, 3.8),
     caption="the same for every recorded method and temperature. Move along the temperatures.",
@@ -369,7 +369,7 @@ pool_prediction
 # %%
 print(inspect.getsource(lesson01.with_unlabelled))
 
-# %%
+# %% tags=["projector"]
 pool = results.read("lesson01-unlabelled")
 sizes = sorted(pool.loc[pool["method"] == "distillation", "unlabelled"].unique())
 by_size = {n: pool[(pool["method"] == "distillation") & (pool["unlabelled"] == n)]["accuracy"].to_numpy() for n in sizes}
@@ -401,7 +401,7 @@ widgets.twin(
     "the same 100 images as labels only; every further point has only more images, no more labels.",
 )
 
-# %%
+# %% tags=["projector"]
 widgets.strip(draw_pool, unlabelled=sizes, size=(8, 3.8), caption="the gain over labels only at each pool size.")
 
 # %%

@@ -20,10 +20,10 @@
 #
 # **Time.** About 75 minutes of reading and exercises; the cells run in under 3 minutes on 2 cores.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "projector"]
 profile = None
 
-# %%
+# %% tags=["projector"]
 import inspect
 import tempfile
 
@@ -51,7 +51,7 @@ figures.use_style()
 # A teacher's logits $v$ become probabilities by $p_k = e^{v_k / T} / \sum_j e^{v_j / T}$. At $T = 1$ these are its
 # predictions. We look at the training images, because a student learns from the teacher's outputs on those.
 
-# %%
+# %% tags=["projector"]
 # NBVAL_CHECK_OUTPUT
 dataset = data.load("fashion-mnist")
 train, classes = dataset.train, dataset.classes
@@ -63,7 +63,7 @@ print(f"the teacher's logits on {len(logits):,} training images, {logits.shape[1
 # Six images, two of each kind, are picked by rules and not by hand: the teacher agrees with the label and is surest;
 # it agrees and is most torn; it is sure that the label is wrong.
 
-# %%
+# %% tags=["projector"]
 probabilities = logits.softmax(dim=1)
 confidence, predicted = probabilities.max(dim=1)
 entropy = torch.special.entr(probabilities).sum(dim=1)
@@ -124,7 +124,7 @@ widgets.twin(
     "one class; at T = 8 also what else it resembles.",
 )
 
-# %%
+# %% tags=["projector"]
 widgets.temperature_hero(
     train.images[chosen], logits[chosen], train.labels[chosen], classes, names=names, temperatures=(0.25, 100),
     caption="logits, label and softened probabilities of one image, and their entropy. Move T from a quarter to a "
@@ -134,14 +134,14 @@ widgets.temperature_hero(
 # %% [markdown]
 # ### Exercise: the entropy of a softened prediction
 
-# %% exercise="softened_entropy"
+# %% exercise="softened_entropy" tags=["projector"]
 
 # %% [markdown]
 # ### Exercise: which temperature makes it that soft?
 #
 # The same temperature softens a sure prediction less than a torn one. Find the temperature for a wanted entropy.
 
-# %% exercise="temperature_for_entropy"
+# %% exercise="temperature_for_entropy" tags=["projector"]
 
 # %% [markdown]
 # ## 2. Which classes does the teacher take for relatives?
@@ -149,7 +149,7 @@ widgets.temperature_hero(
 # Hinton called what stands beside the first choice *dark knowledge*. Here it is for the whole training set: row by
 # row, the mean soft target of the images of one class.
 
-# %%
+# %% tags=["projector"]
 def class_map(T):
     soft = (logits / T).softmax(dim=1)
     return torch.stack([soft[train.labels == label].mean(dim=0) for label in range(10)])
@@ -168,7 +168,7 @@ maps = {T: class_map(T) for T in map_temperatures}
 trees = {T: class_tree(T) for T in map_temperatures}
 order = hierarchy.leaves_list(trees[4.0])
 
-# %%
+# %% tags=["projector"]
 def draw_classes(figure):
     left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
     picture = left.imshow(np.zeros((10, 10)), vmin=-4, vmax=0)
@@ -199,13 +199,13 @@ widgets.twin(
     "together.",
 )
 
-# %%
+# %% tags=["projector"]
 widgets.strip(
     draw_classes, temperature=map_temperatures, size=(11, 4.3),
     caption="the same over the temperature. Watch what changes (all distances) and what hardly does (who is near whom).",
 )
 
-# %%
+# %% tags=["projector"]
 def families(tree):
     """The sets of classes that the tree joins, from pairs up to all but the whole."""
     joined = [frozenset(leaf.pre_order()) for leaf in hierarchy.to_tree(tree, rd=True)[1]]
@@ -239,7 +239,7 @@ for family in sorted(families(trees[4.0]), key=len):
 # Together $1 / T^2$. To see it on real logits we need a student. This one is trained as in lesson 01, on 1,000
 # images; we keep its logits from before and after the training.
 
-# %%
+# %% tags=["projector"]
 transfer_set = train.take(1000, seed=0)
 known = lesson02.known_logits(teacher, transfer_set)
 epochs = profile.choose(ci=2, lesson=lesson02.EPOCHS, full=lesson02.EPOCHS)
@@ -252,7 +252,7 @@ training.distill(
 )
 stages["after training"] = inference.predict_logits(student, transfer_set).double()
 
-# %%
+# %% tags=["projector"]
 def gradient_sizes(z, T):
     """Mean length, over the images, of what each term sends into the student's logits; distill without T^2."""
     task = z.softmax(dim=1) - F.one_hot(transfer_set.labels, 10)
@@ -268,7 +268,7 @@ for stage, z in stages.items():
         task, distill = gradient_sizes(z, T)
         print(f"  T = {T:2}   without T^2 {distill / task:7.4f}   with T^2 {T**2 * distill / task:5.2f}")
 
-# %%
+# %% tags=["projector"]
 def draw_sizes(figure):
     axes = figure.subplots()
     (task,) = axes.loglog(T_grid, T_grid, color=figures.COLOURS["label"], label="task term (label)")
@@ -300,7 +300,7 @@ widgets.twin(
     "its size as T grows; without it, it falls to a hundredth at each tenfold T.",
 )
 
-# %%
+# %% tags=["projector"]
 widgets.explorer(
     draw_sizes, stage=widgets.choice(list(stages), value="before training"),
     temperature=widgets.slider(0.5, 64.0, value=4.0, log=True), square=widgets.toggle(value=True, label="with T²"),
@@ -312,7 +312,7 @@ widgets.explorer(
 #
 # Derive the gradient of $T^2\, \mathrm{KL}$ in the student's logits, and write it down.
 
-# %% exercise="soft_gradient"
+# %% exercise="soft_gradient" tags=["projector"]
 
 # %% [markdown]
 # ### What does leaving it out do to a student?
@@ -320,13 +320,13 @@ widgets.explorer(
 # Without $T^2$ the terms have the weights $\alpha$ and $1 - \alpha$ on paper, and others in truth. Up to the size of
 # the whole, which the optimiser evens out, it is a loss *with* $T^2$ and a smaller alpha:
 
-# %%
+# %% tags=["projector"]
 # NBVAL_CHECK_OUTPUT
 print(inspect.getsource(lesson02.alpha_without_square))
 for T in (1, 2, 4, 8, 24):
     print(f"alpha = {lesson02.ALPHA} without T^2 at T = {T:2}: in truth alpha = {lesson02.alpha_without_square(T):.3f}")
 
-# %%
+# %% tags=["projector"]
 over_T = results.read("lesson02-temperatures")
 taught = over_T[over_T["alpha"] > 0].set_index(["temperature", "seed"]).sort_index()
 control = over_T[(over_T["alpha"] == 0) & (over_T["temperature"] == 1)].set_index("seed").sort_index()
@@ -349,7 +349,7 @@ print(results.provenance("lesson02-without-square"))
 #
 # ### Exercise: repair a term that vanishes
 
-# %% exercise="repair_vanishing_term"
+# %% exercise="repair_vanishing_term" tags=["projector"]
 
 # %% [markdown]
 # ## 4. What remains when the temperature grows without bound?
@@ -365,7 +365,7 @@ print(results.provenance("lesson02-without-square"))
 # beforehand). What was left out has a factor $1 / T$, so the distance from the limit should fall by ten for each
 # tenfold temperature. We check both, in float64 because the differences get small.
 
-# %%
+# %% tags=["projector"]
 z, v = stages["after training"], known.double()
 limit = ((z - z.mean(dim=1, keepdim=True)) - (v - v.mean(dim=1, keepdim=True))) / 10
 
@@ -384,7 +384,7 @@ print(f"relative distance from the limit: {distances[0]:.3f} at T = 1, {distance
 print(f"slope in the log-log plot from T = 64 on: {slope:.3f}")
 print(f"half the mean squared difference of centred logits {half_square:.5f}, T^2 KL at T = 10000 {loss_at_limit:.5f}")
 
-# %%
+# %% tags=["projector"]
 def draw_limit(figure):
     left, right = figure.subplots(1, 2, width_ratios=[1.2, 1])
     row = entropy[torch.isin(train.indices, transfer_set.indices)].argmax()  # the most ambiguous image
@@ -416,7 +416,7 @@ widgets.twin(
     "relative distance from the limit over all images. It falls as 1 / T.",
 )
 
-# %%
+# %% tags=["projector"]
 widgets.strip(
     draw_limit, temperature=limit_temperatures, size=(10, 3.5),
     caption="at T = 1 only the classes with some probability are corrected; in the limit every logit counts the same, "
@@ -442,7 +442,7 @@ widgets.strip(
 print(inspect.getsource(lesson02.reshaped))
 print(inspect.getsource(lesson02.as_logits))
 
-# %%
+# %% tags=["projector"]
 soft = (known / lesson02.TEMPERATURE).softmax(dim=1)
 target_kinds = [kind for kind in lesson02.TARGETS if kind != "label smoothing"]
 variants = {kind: lesson02.reshaped(kind, soft, transfer_set.labels) for kind in target_kinds}
@@ -451,7 +451,7 @@ assert all(torch.allclose(rows.sum(dim=1), torch.ones(1000)) for rows in variant
 agreeing = (known.argmax(dim=1) == transfer_set.labels).nonzero().flatten()
 shown = agreeing[torch.special.entr(soft)[agreeing].sum(dim=1).argsort(descending=True)[40:240:40]]
 
-# %%
+# %% tags=["projector"]
 def draw_target(figure):
     picture, axes = figure.subplots(1, 2, width_ratios=[1, 2.2])
     picture.axis("off")
@@ -478,7 +478,7 @@ widgets.twin(
     "averaged non-targets the confidence in this image, shuffled ones all its numbers, but at wrong classes.",
 )
 
-# %%
+# %% tags=["projector"]
 widgets.explorer(
     draw_target, kind=widgets.choice(list(variants), value="full soft target"), image=widgets.slider(1, 5, value=1),
     caption="what each kind keeps, for five ambiguous images.",
@@ -560,7 +560,7 @@ best_prediction = predict(
 )
 best_prediction
 
-# %%
+# %% tags=["projector"]
 T_tried = [float(T) for T in taught.index.unique("temperature")]
 quantities = {"accuracy": "test accuracy (%)", "ece": "calibration error (%)", "agreement": "agreement with teacher (%)"}
 by_T = {name: [taught.loc[T, name].to_numpy() for T in T_tried] for name in quantities}
@@ -594,7 +594,7 @@ widgets.twin(
     "ten seeds, the orange band is labels only.",
 )
 
-# %%
+# %% tags=["projector"]
 widgets.strip(draw_over_temperature, temperature=T_tried, size=(12, 3.6),
               caption="move along the fifteen temperatures.")
 
@@ -703,14 +703,14 @@ smoothing_prediction
 print(inspect.getsource(lesson02.smoothed_teacher))
 print(inspect.getsource(lesson02.beyond_class))
 
-# %%
+# %% tags=["projector"]
 smoothed = results.read("lesson02-smoothed-teachers").set_index(["smoothing", "seed"]).sort_index()
 smoothings = list(smoothed.index.unique("smoothing"))
 student_T = [f"T = {T:g}" for T in lesson02.STUDENT_TEMPERATURES]
 means = smoothed[student_T].groupby("smoothing").mean().to_numpy()
 students_range = 100 * means.min() - 1.5, 100 * means.max() + 1
 
-# %%
+# %% tags=["projector"]
 def draw_smoothing(figure):
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.2])
     plots.band(left, smoothings, [smoothed.loc[s, "teacher"] for s in smoothings],
@@ -743,7 +743,7 @@ widgets.twin(
     "temperatures (red) beside those of the teacher without smoothing (grey). Intervals over ten seeds.",
 )
 
-# %%
+# %% tags=["projector"]
 widgets.strip(draw_smoothing, smoothing=smoothings, size=(10, 3.3), caption="more and more smoothing of the teacher.")
 
 # %%

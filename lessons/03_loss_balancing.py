@@ -20,10 +20,10 @@
 #
 # **Time.** About 75 minutes of reading and exercises; the cells run in about 3 minutes on 2 cores.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "projector"]
 profile = None
 
-# %%
+# %% tags=["projector"]
 import functools
 import inspect
 
@@ -55,7 +55,7 @@ figures.use_style()
 # A gradient only means something at a point, so we need a student on its way. This one is trained for half of the
 # usual number of epochs:
 
-# %%
+# %% tags=["projector"]
 dataset = data.load("fashion-mnist")
 teacher = teachers.load("fashion-mnist")
 transfer_set = dataset.train.take(lesson03.IMAGES, seed=0)
@@ -68,7 +68,7 @@ training.distill(
 )
 student_logits = predict_logits(student, transfer_set)
 
-# %%
+# %% tags=["projector"]
 def gradients(z, v, labels, temperature):
     """The gradients of CE and of T^2 KL in the student's logits z, image by image."""
     task = z.softmax(dim=1) - F.one_hot(labels, z.shape[1])
@@ -87,7 +87,7 @@ assert torch.allclose(task, by_autograd[0]) and torch.allclose(distill, by_autog
 # We pick images by a rule: those where label and teacher push most nearly the same way, those where they push most
 # nearly against each other, and those where the student already agrees with the label while the teacher goes on asking.
 
-# %%
+# %% tags=["projector"]
 z = z.detach()
 strength = torch.stack([task.norm(dim=1), distill.norm(dim=1)])
 cosine = F.cosine_similarity(task, distill)
@@ -140,7 +140,7 @@ widgets.twin(
 # $\alpha$ moves, the tip of the mix runs along the line between the other two tips, but the mix belongs to the longer
 # one for most of the way.
 
-# %%
+# %% tags=["projector"]
 widgets.gradient_hero(
     transfer_set.images[chosen], student_logits[chosen], teacher_logits[chosen], labels[chosen], dataset.classes,
     names=names, caption="how label and teacher push the logits of a half-trained student, and the mix of both.",
@@ -172,13 +172,13 @@ share_prediction
 # %% [markdown]
 # ### Exercise: the teacher's share
 
-# %% exercise="distill_share"
+# %% exercise="distill_share" tags=["projector"]
 
 # %% [markdown]
 # During every training of section 4 the share was noted in each step. Here it is over the epochs. A dashed line is the
 # $\alpha$ of the curve of its colour: where the share would be if the two gradients were of one size.
 
-# %%
+# %% tags=["projector"]
 recorded = results.read("lesson03-surface")
 epoch_columns = [f"share {epoch}" for epoch in range(1, lesson03.EPOCHS + 1)]
 mixed = recorded[recorded["alpha"].isin([0.25, 0.5, 0.9])]
@@ -208,7 +208,7 @@ widgets.twin(
     "the share is about alpha; at T = 4 and above the teacher has far more, from the first epoch to the last.",
 )
 
-# %%
+# %% tags=["projector"]
 widgets.strip(
     draw_shares, temperature=list(lesson03.TEMPERATURES), size=(8, 3.8),
     caption="the same at every recorded temperature.",
@@ -245,7 +245,7 @@ share_prediction.compare(f"{mean_share[4.0, 0.5].mean:.2f} of the gradient")
 # The scale $s$ changes the size of the gradient, as another learning rate would under plain gradient descent. AdamW,
 # which divides by that size, hardly notices it. What is left is another $\alpha$.
 
-# %%
+# %% tags=["projector"]
 # NBVAL_CHECK_OUTPUT
 generator = torch.Generator().manual_seed(0)
 zs, vs = 3 * torch.randn(2, 64, 10, generator=generator, dtype=torch.float64)
@@ -259,7 +259,7 @@ in_effect = lesson03.hidden_alpha(written, factor)
 scaled = (written * factor + 1 - written) * losses.distillation_loss(zs, vs, ys, temperature=T, alpha=in_effect).total
 print(f"the defective loss {defective:.6f}; ours with alpha = {in_effect:.3f}, scaled {scaled:.6f}")
 
-# %%
+# %% tags=["projector"]
 def draw_hidden(figure):
     axes = figure.subplots()
     grid = np.linspace(0, 1, 201)
@@ -284,7 +284,7 @@ widgets.twin(
     "almost any alpha means: labels only.",
 )
 
-# %%
+# %% tags=["projector"]
 widgets.explorer(
     draw_hidden, temperature=widgets.slider(1, 20, value=4.0, log=True), size=(6, 4.4),
     caption="the alpha in effect, at any temperature.",
@@ -419,7 +419,7 @@ surface_prediction = predict(
 )
 surface_prediction
 
-# %%
+# %% tags=["projector"]
 grid = profile.choose(
     ci={"temperatures": [2.0, 8.0], "alphas": [0.0, 0.5, 1.0], "seeds": range(2)},
     lesson={"temperatures": lesson03.TEMPERATURES, "alphas": [0.0, *lesson03.ALPHAS], "seeds": range(3)},
@@ -497,7 +497,7 @@ noise_prediction
 # %%
 print(inspect.getsource(lesson03.with_wrong_labels))
 
-# %%
+# %% tags=["projector"]
 noise = lesson03.known_noise()
 wrong_shares, noise_alphas = sorted(noise["wrong"].unique()), sorted(noise["alpha"].unique())
 noisy = {share: rows.pivot(index="seed", columns="alpha", values="test") for share, rows in noise.groupby("wrong")}
@@ -511,7 +511,7 @@ def clearly_behind(share):
     return [alpha for alpha in noise_alphas if alpha != chosen_alpha[share]
             and metrics.paired_interval(best, noisy[share][alpha]).low > 0]
 
-# %%
+# %% tags=["projector"]
 def draw_noise(figure):
     axes = figure.subplots()
     colour = figures.COLOURS["teacher"]
@@ -542,7 +542,7 @@ widgets.twin(
     "Labels only (left end) falls; the teacher alone (right end) never saw a label and stays. Hollow: clearly behind.",
 )
 
-# %%
+# %% tags=["projector"]
 widgets.strip(
     draw_noise, wrong=wrong_shares, size=(8, 3.8),
     caption="the same, with the share of wrong labels on a slider.",
@@ -590,7 +590,7 @@ scarce_prediction
 # %%
 print(inspect.getsource(lesson03.BalancedLosses.__call__))
 
-# %%
+# %% tags=["projector"]
 scarce = results.read("lesson03-scarce")
 families = {100: ("label", "the 100 labelled images"), 1000: ("teacher", "and 900 images without labels")}
 few_labels = {n: rows.pivot(index="seed", columns="alpha", values="test") for n, rows in scarce.groupby("images")}
@@ -645,7 +645,7 @@ optimism_prediction = predict(
 )
 optimism_prediction
 
-# %%
+# %% tags=["projector"]
 def optimism(folds, validation, parts, tried, generator, choose_on):
     """Reported minus true accuracy, and the true one, in the mean over disjoint test sets of `parts` parts.
 
@@ -667,7 +667,7 @@ fold_columns = [f"fold {number}" for number in range(lesson03.FOLDS)]
 students = {seed: (rows[fold_columns].to_numpy(), rows["validation"].to_numpy())
             for seed, rows in recorded.groupby("seed")}
 
-# %%
+# %% tags=["projector"]
 tried_settings, test_parts = [1, 2, 4, 8, 16, 26], {500: 1, 1000: 2, 2500: 5, 5000: 10}
 flattery = {}
 for images, parts in test_parts.items():
@@ -678,7 +678,7 @@ for images, parts in test_parts.items():
                      for student in students.values()]
             flattery[images, choose_on, tried] = np.array(draws).mean(axis=1)  # (seeds, 2)
 
-# %%
+# %% tags=["projector"]
 def draw_optimism(figure):
     axes = figure.subplots()
     axes.axhline(0, color=figures.COLOURS["muted"], linewidth=1)
@@ -708,7 +708,7 @@ widgets.twin(
     "seeds. Chosen on the test set, it grows with every try, and a small test set flatters most.",
 )
 
-# %%
+# %% tags=["projector"]
 widgets.strip(
     draw_optimism, test_images=list(test_parts), size=(8, 3.8),
     caption="the same, with the size of the test set on a slider.",

@@ -21,10 +21,10 @@
 #
 # **Time.** About 90 minutes of reading and exercises; the cells run in about 2 minutes on 2 cores.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "projector"]
 profile = None
 
-# %%
+# %% tags=["projector"]
 import inspect
 import os
 
@@ -57,13 +57,13 @@ figures.use_style()
 #
 # ### Exercise: attention maps by hand
 
-# %% exercise="attention_rows"
+# %% exercise="attention_rows" tags=["projector"]
 
 # %% [markdown]
 # Now train two students from the same weights on the same 1,000 images: one with labels only, one with the teacher's
 # soft targets. Neither has ever been shown a feature of the teacher.
 
-# %%
+# %% tags=["projector"]
 dataset = data.load("fashion-mnist")
 teacher = teachers.load("fashion-mnist")
 transfer_set = dataset.train.take(lesson04.IMAGES, seed=0)
@@ -81,7 +81,7 @@ for name, alpha in students.items():
 # `teacher_features` gives the features of every image at the layers that we name. It works on any network: it follows
 # the layers by tracing the network, and with hooks where Python decides in the middle of it.
 
-# %%
+# %% tags=["projector"]
 looked_at = dataset.validation.take(500, seed=0)
 teacher_layers = ["network.stem", "network.stages.0", "network.stages.1", "network.stages.2"]
 student_layers = ["stages.0", "stages.1", "stages.2"]
@@ -95,7 +95,7 @@ for layer, values in [*of_teacher.items(), *of_student["distilled"].items()]:
 # Teacher and student meet at maps of 14 x 14 and of 7 x 7 pixels: these are the first two pairs below. The third is the
 # student's last layer, of 4 x 4 pixels, with the teacher's last.
 
-# %%
+# %% tags=["projector"]
 pairs = {1: ("stages.0", "network.stages.1"), 2: ("stages.1", "network.stages.2"), 3: ("stages.2", "network.stages.2")}
 shown = {dataset.classes[label]: int((looked_at.labels == label).nonzero()[0]) for label in (0, 3, 5, 8, 9)}
 
@@ -128,7 +128,7 @@ widgets.twin(
     "The students, of one start, resemble each other more than their teacher.",
 )
 
-# %%
+# %% tags=["projector"]
 widgets.explorer(
     draw_attention, layer=widgets.slider(1, 3, value=1), image=widgets.choice(list(shown), value="Sandal"),
     size=(9, 2.8), caption="the same with a slider over the layers, from shallow to deep, and for every image.",
@@ -138,7 +138,7 @@ widgets.explorer(
 # Pictures persuade too easily. How far are the maps of each student from the teacher's, over 500 images? The distance
 # is the one of the exercise: between rows of length one, so 0 is equal, and 1.41 is active in entirely other places.
 
-# %%
+# %% tags=["projector"]
 def map_distance(mine, theirs):
     """Mean L2 distance between normalised attention maps."""
     rows = [F.normalize(features.attention_map(values).flatten(1), dim=1) for values in (mine, theirs)]
@@ -183,7 +183,7 @@ assert np.isclose(cka(x, unrelated), features.centered_kernel_alignment(x, unrel
 # The formula as published calls even unrelated features somewhat alike, the more so the more features there are for each
 # image. From here on we use the estimate without that bias.
 
-# %%
+# %% tags=["projector"]
 cka_prediction = predict(
     "The student learned from the teacher's logits only. Are its layers more like the teacher's than those of the "
     "student of labels?",
@@ -191,7 +191,7 @@ cka_prediction = predict(
 )
 cka_prediction
 
-# %%
+# %% tags=["projector"]
 untrained = features.teacher_features(models.build("tiny-cnn", seed=0).eval(), looked_at, student_layers)
 known = {"before training": untrained, **of_student}
 maps = {name: features.alignment_map(values, of_teacher) for name, values in known.items()}
@@ -234,7 +234,7 @@ for names, shape in couples.items():
 # Back to the question, with ten students of each kind. Beside labels and distillation there are two that also imitate
 # features, by losses of the next section.
 
-# %%
+# %% tags=["projector"]
 likeness = results.read("lesson04-likeness")
 measures = ["CKA 14", "CKA 7", "distance 14", "distance 7"]
 alike = {method: rows.set_index("seed") for method, rows in likeness.groupby("method", sort=False)}
@@ -334,7 +334,7 @@ assert torch.isclose(flow_loss((s, s + 1), (t, t + 1)), features.flow_loss((s, s
 #
 # ### Exercise: why Gram matrices need no regressor
 
-# %% exercise="gram_difference"
+# %% exercise="gram_difference" tags=["projector"]
 
 # %%
 def similarity_loss(s, t):
@@ -447,7 +447,7 @@ print(f"with a batch of 64 the loss is {ratio:.0f} times too small: whoever tune
 # %% [markdown]
 # ### Exercise: repair it
 
-# %% exercise="repair_similarity"
+# %% exercise="repair_similarity" tags=["projector"]
 
 # %% [markdown]
 # ## 4. Does a feature loss add to distillation?
@@ -459,7 +459,7 @@ print(f"with a batch of 64 the loss is {ratio:.0f} times too small: whoever tune
 # %%
 print(inspect.getsource(lesson04.feature_student))
 
-# %%
+# %% tags=["projector"]
 method_prediction = predict(
     "Nine feature losses, each tuned, each on top of distillation. How many are clearly better than distillation alone?",
     "none", "a few", "most of them", default="most of them",
@@ -469,7 +469,7 @@ method_prediction
 # %% [markdown]
 # One pair of students here and now, with the hint:
 
-# %%
+# %% tags=["projector"]
 budget = {"images": profile.choose(ci=100, lesson=1000, full=1000), "epochs": profile.choose(ci=1, lesson=20, full=20)}
 weight = lesson04.best_weight("hint")
 for method in ("distillation", "hint"):
@@ -479,7 +479,7 @@ for method in ("distillation", "hint"):
 # %% [markdown]
 # And the recorded comparison, ten seeds each.
 
-# %%
+# %% tags=["projector"]
 recorded = results.read("lesson04-methods").pivot(index="seed", columns="method", values="accuracy")
 added = {method: metrics.paired_interval(recorded[method], recorded["distillation"]) for method in lesson04.METHODS}
 order = sorted(added, key=lambda method: added[method].mean)
@@ -497,7 +497,7 @@ with figures.style():
 figures.show(figure, "what each feature loss adds to distillation, at the weight chosen on validation: ten paired seeds "
              "(dots), their mean and 95 % interval. The line at zero is distillation alone.")
 
-# %%
+# %% tags=["projector"]
 base = metrics.paired_interval(recorded["distillation"], recorded["labels only"])
 alone = metrics.paired_interval(recorded["relational, no logits"], recorded["labels only"])
 print(f"distillation over labels only         {plots.points(base)}")
@@ -523,7 +523,7 @@ method_prediction.compare(f"{len(clear)} of {len(order)} clearly above: {', '.jo
 # and the term does nothing; too large and it drowns the logits. Here is what the tuning saw for each method, over three
 # powers of ten.
 
-# %%
+# %% tags=["projector"]
 tuned = lesson04.known_tuning()
 
 
@@ -546,7 +546,7 @@ def draw_tuning(figure):
 
     return update
 
-# %%
+# %% tags=["projector"]
 steps = {"smallest": 0, "second": 1, "third": 2, "largest": 3}
 
 
@@ -575,7 +575,7 @@ widgets.twin(
     "was chosen (ringed). What the largest weight costs is written below. The scales of the weights are far apart.",
 )
 
-# %%
+# %% tags=["projector"]
 widgets.strip(
     draw_beta, method=[*lesson04.METHODS], beta=[*steps], size=(8, 3.8),
     caption="the same for every loss of the comparison, with a slider over the four weights (beta) of each.",
@@ -588,7 +588,7 @@ widgets.strip(
 # but each image gets the teacher's features of *another* image. Knowledge about the image is gone, everything else is
 # as before.
 
-# %%
+# %% tags=["projector"]
 control = {}
 for method in ("hint", "relational"):
     mixed_up = f"{method}, shuffled"
@@ -622,14 +622,14 @@ for method in ("hint", "relational"):
 # %%
 print(inspect.getsource(lesson04_new_classes.stage_one))
 
-# %%
+# %% tags=["projector"]
 new_prediction = predict(
     "Ten labelled images in all. Whose student recognises most of the new classes?",
     "labels only", "logits, though of the wrong classes", "features",
 )
 new_prediction
 
-# %%
+# %% tags=["projector"]
 few = results.read("lesson04-new-classes-tuning")
 few_labels = {}
 for per_class, rows in few.groupby("per_class"):
@@ -681,7 +681,7 @@ search_prediction
 # %% [markdown]
 # Once here and now, in small: a teacher of a few passes, and two students.
 
-# %%
+# %% tags=["projector"]
 small_teacher = models.build("resnet8", num_classes=5, seed=0)
 known_classes = lesson04_new_classes.half_of(dataset.train, known=True)
 training.train(
@@ -699,7 +699,7 @@ for method in ("logits", "relational"):
 # What does a search answer? Four images, and the three nearest others in the embedding of the last student. With the
 # slider you choose the images that are looked up.
 
-# %%
+# %% tags=["projector"]
 rows = F.normalize(lesson04_search.embed(searcher, strangers), dim=1)
 nearest = (rows @ rows.T).fill_diagonal_(-2).topk(3, dim=1).indices
 new_names = dataset.classes[lesson04_new_classes.KNOWN_CLASSES :]
@@ -727,7 +727,7 @@ def draw_search(figure):
 widgets.twin(draw_search, {"asked, and the three nearest": {"start": 0}}, columns=1, size=(7, 6.4),
              caption="left the image that is looked up, right of it the three nearest ones; a cross marks another class.")
 
-# %%
+# %% tags=["projector"]
 widgets.explorer(draw_search, start=widgets.slider(0, 120, value=4, step=4), size=(7, 6.4),
                  caption="the same for other images.")
 

@@ -21,10 +21,10 @@
 #
 # **Time.** About 80 minutes of reading and exercises; the cells run in about 3 minutes on 2 cores.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "projector"]
 profile = None
 
-# %%
+# %% tags=["projector"]
 import gzip
 import http.client
 import importlib.util
@@ -49,7 +49,7 @@ from PIL import Image
 from torch import nn
 from torchvision import models as zoo
 
-# %%
+# %% tags=["projector"]
 from kdlib import data, metrics, models, teachers, training
 from kdlib.deploy import benchmark, compress, export, footprint, loading, pareto, runtime, shelf
 from kdlib.deploy.model_card import Measure, model_card
@@ -78,14 +78,14 @@ folder = Path(scratch.name)
 # A common way to measure latency is the loop below. We play a trick on it: it times the same network twice, under two
 # names. Both have the same weights and do the same work, so whatever sets them apart is the fault of the loop.
 
-# %%
+# %% tags=["projector"]
 aa_prediction = predict(
     "One network, timed twice by a loop of ten calls. How far apart are the two answers?",
     "less than one per cent", "less than a tenth", "a tenth or more",
 )
 aa_prediction
 
-# %%
+# %% tags=["projector"]
 def naive_milliseconds(model, calls=10):
     """As in many tutorials: call it ten times, divide by ten."""
     image = torch.randn(1, *shape)
@@ -114,7 +114,7 @@ for name, (mean, each) in naive.items():
 # processor worked for this thread, without the moments in which other programs ran. For one thread, on a machine that
 # does other things as well, only the second one tells models apart. (On Windows it is too coarse.)
 
-# %%
+# %% tags=["projector"]
 clock = time.thread_time_ns if os.name == "posix" else time.perf_counter_ns
 
 
@@ -245,7 +245,7 @@ gain_prediction = predict(
 )
 gain_prediction
 
-# %%
+# %% tags=["projector"]
 names = shelf.names()
 paths = {name: shelf.path(name) for name in names}
 timing = {size: benchmark.latency(paths, shape, batch_size=size, repeats=rounds, warm_up=2, clock=clock)
@@ -337,14 +337,14 @@ for name, (_, words) in smaller.items():
 # Nobody wants the most accurate model, and nobody the smallest one. You have a budget: so many kilobytes, so many
 # milliseconds; and within it you want the most accurate. `pareto.best_within` is this rule. Move your budgets:
 
-# %%
+# %% tags=["projector"]
 letters = dict(zip(names, string.ascii_uppercase, strict=False))
 role_of = {"labels-only": "label", "distilled": "student", "searched": "other"}
 alike = {name: [other for other in names if other != name
                 and (low := shelf.paired_difference(hits_of[name], hits_of[other])[1:])[0] <= 0 <= low[1]]
          for name in names}
 
-# %%
+# %% tags=["projector"]
 def draw_budgets(figure):
     panels = dict(zip(("bytes", "milliseconds"), figure.subplots(1, 2, sharey=True), strict=True))
     units, points = {"bytes": 1e-3, "milliseconds": 1}, {}
@@ -366,7 +366,7 @@ def draw_budgets(figure):
     title = panels["bytes"].set_title("", loc="left", fontsize=11)
     return answer_with(points, limits, rings, title, units)
 
-# %%
+# %% tags=["projector"]
 def answer_with(points, limits, rings, title, units):
     """The update of the figure: the budgets as lines, the model to ship in a ring, its name above."""
     def update(*, kilobytes, milliseconds):
@@ -389,7 +389,7 @@ def verdict(chosen):
     return (f"ship {letters[chosen.name]}, {chosen.name}: {chosen['accuracy']:.1%}, {chosen['bytes'] / 1000:.0f} kB, "
             f"{chosen['milliseconds']:.2f} ms\n" + (f"not told apart by accuracy: {others}" if others else ""))
 
-# %%
+# %% tags=["projector"]
 slowest, fastest = table["milliseconds"].max(), table["milliseconds"].min()
 budgets = {"no budget at all": (2000, 2 * slowest), "100 kB": (100, 2 * slowest),
            "a third of the teacher's time": (2000, table["milliseconds"]["teacher"] / 3),
@@ -401,7 +401,7 @@ widgets.twin(
     "most accurate model within both. What does not fit is pale. A tighter budget costs accuracy in steps, not smoothly.",
 )
 
-# %%
+# %% tags=["projector"]
 widgets.explorer(
     draw_budgets, size=(11, 4.6),
     kilobytes=widgets.slider(10.0, 2000.0, value=100.0, log=True, label="my size budget (kB)"),

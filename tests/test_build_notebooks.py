@@ -33,7 +33,7 @@ from kdlib.lesson.exercises import check, hint
 profile = profiles.get(profile)
 print(profile.name)
 
-# %% exercise="soften"
+# %% exercise="soften" tags=["projector"]
 
 # %%
 import ipywidgets
@@ -91,7 +91,7 @@ def test_learner_gets_the_stub_and_the_twin_the_solution(built):
     tags = [
         [cell["metadata"].get("tags") for cell in notebook["cells"][3:5]] for notebook in (learner, solved)
     ]
-    assert tags == [[["exercise"], ["check"]], [["solution"], ["check"]]]
+    assert tags == [[["exercise", "projector"], ["check"]], [["solution", "projector"], ["check"]]]
     verdicts = [notebook["cells"][4]["outputs"][0]["data"]["text/plain"] for notebook in (learner, solved)]
     assert "not done yet" in verdicts[0][0] and "correct" in verdicts[1][0]
 

@@ -1,9 +1,12 @@
-"""The classroom's notebook: the figures of a lesson, what they need, and nothing else on the page."""
+"""The classroom's notebook: the tagged cells of a lesson, their figures, and nothing else on the page."""
 
+import builtins
 import os
 import signal
 import subprocess
+import symtable
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -14,6 +17,7 @@ from kdlib import cli
 from kdlib.lesson import classroom, course
 
 CHECKOUT = Path(__file__).parents[1]
+LESSONS = sorted((CHECKOUT / "notebooks").glob("*.ipynb"))
 VIEW = "application/vnd.jupyter.widget-view+json"
 DRAW = """
 from kdlib.lesson import canvas, widgets
@@ -38,15 +42,19 @@ def interactive() -> list:
     return [nbformat.v4.new_output("execute_result", data=text, execution_count=1)]
 
 
+def tagged(source: str, outputs: list | None = None) -> nbformat.NotebookNode:
+    return nbformat.v4.new_code_cell(source, metadata={"tags": ["projector"]}, outputs=outputs or [])
+
+
 def lesson(folder: Path, name: str = "02_lines", figures: int = 2) -> Path:
     """A lesson with a text, a cell that must not run, and figures in the second and third section."""
     new_code, new_markdown = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
-    cells = [new_markdown("# 02 · Lines\n\n**Why?**"), new_code(DRAW), new_markdown("## 1. Nothing to move")]
-    cells += [new_code("raise RuntimeError('no figure needs this')")]
+    cells = [new_markdown("# 02 · Lines\n\n**Why?**"), tagged(DRAW), new_markdown("## 1. Nothing to move")]
+    cells += [new_code("raise RuntimeError('no figure needs this')", outputs=interactive())]
     for number in range(2, 2 + figures):
         cells += [
             new_markdown(f"Text.\n\n## {number}. How *steep* is $x^{number}$?\n\n### Aside"),
-            new_code(FIGURE, outputs=interactive()),
+            tagged(FIGURE, interactive()),
         ]
     notebook = nbformat.v4.new_notebook(cells=cells)
     path = folder / "notebooks" / f"{name}.ipynb"
@@ -66,18 +74,18 @@ def repository(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["02", "2", "lines", "02_lines", "02_lines.ipynb"])
-def test_a_lesson_is_found_by_its_number_or_its_name(repository, name):
-    assert classroom.find(name, course.lessons(repository)).stem == "02_lines"
+def test_a_lesson_is_found_by_its_number_or_its_name(repository):
+    for name in ("02", "2", "lines", "02_lines", "02_lines.ipynb"):
+        assert classroom.find(name, course.lessons(repository)).stem == "02_lines", name
 
 
-@pytest.mark.parametrize("name", ["3", "line", "", "1", "0"])
-def test_an_unknown_lesson_is_refused_and_the_known_ones_are_named(repository, name):
-    with pytest.raises(ValueError, match=f"no lesson '{name}'; there are: 02_lines, 10_other, 11_still"):
-        classroom.find(name, course.lessons(repository))
+def test_an_unknown_lesson_is_refused_and_the_known_ones_are_named(repository):
+    for name in ("3", "line", "", "1", "0"):
+        with pytest.raises(ValueError, match=f"no lesson '{name}'; there are: 02_lines, 10_other, 11_still"):
+            classroom.find(name, course.lessons(repository))
 
 
-def test_the_notebook_holds_the_figures_what_they_need_and_their_headings(tmp_path):
+def test_the_notebook_holds_the_tagged_cells_and_the_headings_of_their_figures(tmp_path):
     cells = classroom.build(lesson(tmp_path)).cells
     assert [cell.cell_type for cell in cells] == ["code", "code", "markdown", "code", "markdown", "code"]
     sources = "\n".join(cell.source for cell in cells)
@@ -110,11 +118,48 @@ def test_run_it_shows_the_figures_alone_larger_and_in_the_lesson_s_folder(tmp_pa
 def test_a_live_surface_counts_though_the_committed_notebook_shows_its_last_picture(tmp_path):
     path = lesson(tmp_path, figures=0)
     notebook = nbformat.read(path, as_version=4)
-    notebook.cells.append(
-        nbformat.v4.new_code_cell("live = surface.LiveSurface(rows, caption='')\nlive.show()")
-    )
+    notebook.cells.append(tagged("live = surface.LiveSurface(rows, caption='')\nlive.show()"))
     nbformat.write(notebook, path)
     assert "live.show()" in classroom.build(path).cells[-1].source
+
+
+def test_the_tagged_cells_of_each_lesson_bind_every_name_that_they_read():
+    for path in LESSONS:
+        read, bound = set(), {*dir(builtins), "display", "get_ipython"}
+        for _, source, _ in classroom._tagged(path):
+            for scope in scopes(symtable.symtable(source, path.stem, "exec")):
+                names = [
+                    name for name in scope.get_symbols() if name.is_global() or scope.get_type() == "module"
+                ]
+                read.update(name.get_name() for name in names if name.is_referenced())
+                bound.update(name.get_name() for name in names if name.is_assigned() or name.is_imported())
+        assert read <= bound, f"{path.stem}: no cell tagged `projector` binds {sorted(read - bound)}"
+
+
+def scopes(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
+    """A module, and every class, function and comprehension in it."""
+    yield table
+    for inner in table.get_children():
+        yield from scopes(inner)
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_the_tagged_cells_of_a_lesson_run_without_the_others_and_show_its_figures(path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
+    monkeypatch.setenv("KDLIB_PROFILE", "ci")
+    notebook = classroom.build(path)
+    NotebookClient(notebook, kernel_name="python3").execute()
+    expecting, shown = False, 0
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            expecting = True
+        else:
+            kinds = [
+                VIEW if VIEW in output.get("data", {}) else output.output_type for output in cell.outputs
+            ]
+            assert kinds == [VIEW] * expecting, cell.source
+            shown, expecting = shown + len(kinds), False
+    assert shown == sum(cell.cell_type == "markdown" for cell in notebook.cells) > 0
 
 
 def test_what_a_needed_cell_raises_is_shown_in_its_place(tmp_path, monkeypatch):
@@ -127,17 +172,14 @@ def test_what_a_needed_cell_raises_is_shown_in_its_place(tmp_path, monkeypatch):
     assert (error.ename, error.evalue) == ("ArithmeticError", "3")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "complaint"),
-    [
+def test_a_demonstration_that_cannot_begin_says_why(repository, capsys):
+    for arguments, complaint in (
         (["99"], "no lesson '99'; there are: 02_lines"),
         (["11"], "11_still has no interactive figure"),
         (["02", "--", "--port=1"], "--port=1"),
-    ],
-)
-def test_a_demonstration_that_cannot_begin_says_why(repository, capsys, arguments, complaint):
-    assert cli.main(["lab", "--demo", *arguments]) == 2
-    assert complaint in capsys.readouterr().err
+    ):
+        assert cli.main(["lab", "--demo", *arguments]) == 2
+        assert complaint in capsys.readouterr().err
 
 
 def test_voila_that_does_not_start_is_reported_with_its_reason(repository, monkeypatch, capsys):

@@ -8,8 +8,10 @@ empty cell
 
     # %% exercise="soften"
 
-becomes a stub to fill in (a solution, in the second notebook) and a cell that checks it; both come from
-kdlib.lesson.exercises. Notebooks are executed in the `lesson` profile and written only if they ran cleanly.
+becomes a stub to fill in (a solution, in the second notebook), which has the tags of that cell too, and a cell that
+checks it; both come from kdlib.lesson.exercises. The tag `projector` stands on the cells that `kdlib lab --demo` runs:
+those that show an interactive figure, and those that they need. Notebooks are executed in the `lesson` profile and
+written only if they ran cleanly.
 NAME is a lesson's name or how it begins ("01"); without one, all are built.
 """
 
@@ -63,7 +65,8 @@ def _expand(cell: nbformat.NotebookNode, solved: bool) -> Iterator[nbformat.Note
         raise BuildError(f'the cell exercise="{name}" has to be empty: kdlib.lesson.exercises has its text')
     exercise = exercises.get(name)
     text = exercise.solution_source() if solved else exercise.stub_source()
-    yield new_code_cell(text, metadata={"tags": ["solution" if solved else "exercise"]})
+    tags = ["solution" if solved else "exercise", *cell.metadata.get("tags", ())]
+    yield new_code_cell(text, metadata={"tags": tags})
     offer = "" if solved else f'# hint("{name}")  # take the first "#" away for a hint; again for the next\n'
     yield new_code_cell(f'{offer}check("{name}", {name})', metadata={"tags": ["check"]})
 

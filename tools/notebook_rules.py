@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 Rule = Callable[[dict], list[str]]
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+_LIVE = "LiveSurface("  # leaves its last picture in a committed notebook, and no trace of its buttons
 _PICTURES = ("image/png", "image/jpeg", "image/svg+xml")
 
 # Places on one machine's disk, and addresses in one process's memory.
@@ -115,12 +116,17 @@ def twins_beside_interactive_figures(notebook: dict) -> list[str]:
     cells = list(_code(notebook))
     missing = []
     for i, (place, cell) in enumerate(cells):
-        texts = [text for output in cell["outputs"] for text in _texts(output)]
         nearby = [output for _, cell in cells[max(0, i - 1) : i + 2] for output in cell["outputs"]]
-        live = any(text.startswith("Interactive figure") for text in texts)
-        if live and not any(kind in _data(output) for output in nearby for kind in _PICTURES):
+        has_twin = any(kind in _data(output) for output in nearby for kind in _PICTURES)
+        if _shows_interactive(cell) and not has_twin:
             missing.append(f"{place}: an interactive figure without a static twin beside it")
     return missing
+
+
+def interactive_figures_for_the_projector(notebook: dict) -> list[str]:
+    """`kdlib lab --demo` shows the interactive figures of the cells with this tag, and of no others."""
+    shown = [(place, _tags(cell)) for place, cell in _code(notebook) if _shows_interactive(cell)]
+    return [f"{place}: not tagged `projector`" for place, tags in shown if "projector" not in tags]
 
 
 def alternative_texts(notebook: dict) -> list[str]:
@@ -164,8 +170,8 @@ def has_checked_output(notebook: dict) -> list[str]:
 CLEAN: list[Rule] = [no_widget_state, no_errors, no_stderr, no_machine_traces, executed_in_order]
 LESSON: list[Rule] = [
     opens_with_a_question, says_what_it_is, has_parameters, short_cells, captioned_figures,
-    twins_beside_interactive_figures, alternative_texts, closes_with_references, ends_with_assertions,
-    has_exercises, no_typed_results, has_checked_output,
+    twins_beside_interactive_figures, interactive_figures_for_the_projector, alternative_texts,
+    closes_with_references, ends_with_assertions, has_exercises, no_typed_results, has_checked_output,
 ]  # fmt: skip
 
 
@@ -198,6 +204,11 @@ def _outputs(notebook: dict) -> Iterator[tuple[str, dict]]:
     for place, cell in _code(notebook):
         for output in cell["outputs"]:
             yield place, output
+
+
+def _shows_interactive(cell: dict) -> bool:
+    texts = [text for output in cell["outputs"] for text in _texts(output)]
+    return _LIVE in _joined(cell["source"]) or any(text.startswith("Interactive figure") for text in texts)
 
 
 def _data(output: dict) -> dict:

@@ -1,8 +1,8 @@
 """The interactive figures of a lesson alone, in large type, for a projector (`kdlib lab --demo 02`).
 
-From the lesson's committed notebook a smaller one is made: the cells that show an interactive figure, the cells
-that they need (see `slicing`), and above each figure the heading of its section. Voila runs it in a kernel of its
-own and shows nothing but these headings and figures.
+From the lesson's committed notebook a smaller one is made: the cells tagged `projector`, which are those that show an
+interactive figure and those that they need, and above each figure the heading of its section. Voila runs it in a
+kernel of its own and shows nothing but these headings and figures.
 """
 
 import contextlib
@@ -27,8 +27,9 @@ from IPython.utils.capture import capture_output
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from kdlib.lesson import canvas, course, figures, live, page, slicing
+from kdlib.lesson import canvas, course, figures, live, page
 
+_TAG = "projector"
 _TEMPLATE = "classroom"
 _DPI = 140  # pictures are drawn larger than in a lesson, as sharp as a projector of 1280 pixels shows them
 # What else is installed for JupyterLab is left out: it need not fit the JupyterLab inside Voila.
@@ -56,35 +57,36 @@ def find(name: str, notebooks: list[Path]) -> Path:
 def build(path: Path) -> NotebookNode:
     """The notebook of a lesson's interactive figures.
 
+    Args:
+        path: the lesson's notebook, with its outputs.
+
     Raises:
-        ValueError: the lesson has no interactive figure, or a cell that is not plain Python.
+        ValueError: no cell tagged `projector` shows an interactive figure.
     """
-    headings, sources, figures_of = _outline(path)
-    if not figures_of:
-        raise ValueError(f"{path.stem} has no interactive figure to show")
-    needed = {position for figure in figures_of for position in slicing.needed(sources, figure)}
+    cells = _tagged(path)
+    count = sum(figure for _, _, figure in cells)
+    if not count:
+        raise ValueError(f"{path.stem} has no interactive figure in a cell tagged `{_TAG}`: nothing to show")
     built = [new_code_cell(f"from kdlib.lesson import classroom\nclassroom.prepare({str(path.parent)!r})")]
-    for position in sorted(needed):
-        if position in figures_of:
-            number = figures_of.index(position) + 1
-            built.append(new_markdown_cell(_header(headings[position], number, len(figures_of))))
-        built.append(new_code_cell(f"classroom.run({sources[position]!r})"))
+    number = 0
+    for heading, source, figure in cells:
+        if figure:
+            number += 1
+            built.append(new_markdown_cell(_header(heading, number, count)))
+        built.append(new_code_cell(f"classroom.run({source!r})"))
     return new_notebook(cells=built, metadata={"kernelspec": _KERNEL, "title": path.stem})
 
 
-def _outline(path: Path) -> tuple[list[str], list[str], list[int]]:
-    """Of each code cell the heading above it and its source, and which of them show a figure."""
-    heading, headings, sources, with_figure = path.stem, [], [], []
+def _tagged(path: Path) -> list[tuple[str, str, bool]]:
+    """Of each cell for the projector: the heading above it, its source, whether it shows an interactive figure."""
+    heading, tagged = path.stem, []
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type == "markdown":
             heading = ([heading] + re.findall(r"^#{1,2} (.*)", cell.source, re.MULTILINE))[-1]
-        elif cell.cell_type == "code":
+        elif _TAG in cell.metadata.get("tags", ()):
             left = any(_is_figure(output.get("data", {})) for output in cell.outputs)
-            if left or _LIVE in cell.source:
-                with_figure.append(len(sources))
-            headings.append(heading)
-            sources.append(cell.source)
-    return headings, sources, with_figure
+            tagged.append((heading, cell.source, left or _LIVE in cell.source))
+    return tagged
 
 
 def _is_figure(data: dict) -> bool:

@@ -55,11 +55,12 @@ def every_widget(tmp_path_factory) -> Iterator[str]:
     repository = tmp_path_factory.mktemp("repository")
     (repository / "kdlib").mkdir()
     (repository / "kdlib" / "__init__.py").touch()
-    cells = [nbformat.v4.new_code_cell(EVERY_WIDGET[0])]
+    tags = {"tags": ["projector"]}
+    cells = [nbformat.v4.new_code_cell(EVERY_WIDGET[0], metadata=tags)]
     for number, source in enumerate(EVERY_WIDGET[1:], start=1):
         cells.append(nbformat.v4.new_markdown_cell(f"## {number}. What happens as $T$ grows, and how fast?"))
         output = nbformat.v4.new_output("execute_result", data=INTERACTIVE, execution_count=1)
-        cells.append(nbformat.v4.new_code_cell(source, outputs=[output]))
+        cells.append(nbformat.v4.new_code_cell(source, metadata=tags, outputs=[output]))
     (repository / "notebooks").mkdir()
     nbformat.write(nbformat.v4.new_notebook(cells=cells), repository / "notebooks" / "02_widgets.ipynb")
     with classroom("02", repository / "notebooks") as url:
