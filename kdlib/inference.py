@@ -2,13 +2,78 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from kdlib.data import ImageSplit
+
+
+@dataclass(frozen=True, eq=False)
+class Preprocessing:
+    """How pixels become what a network sees: (pixels / 255 - mean) / std, channel by channel.
+
+    Grey images are repeated where there are several means. With `size` the shorter side is scaled to it
+    (bilinear, with antialiasing) and the centre cut out, as torchvision's transforms for evaluation do.
+
+    Args:
+        mean: float32 (channels,), in units of pixels in [0, 1].
+        std: likewise, above 0.
+        size: height and width that the network sees; None for those of the images.
+    """
+
+    mean: Float[Tensor, " channels"]
+    std: Float[Tensor, " channels"]
+    size: int | None = None
+
+    def __call__(self, pixels: Tensor) -> Float[Tensor, "batch channels height width"]:
+        """Images (batch, channels, height, width), uint8 or floating-point numbers in [0, 255], normalised."""
+        if pixels.shape[1] == 1 < len(self.mean):
+            pixels = pixels.expand(-1, len(self.mean), -1, -1)
+        pixels = pixels.float()
+        if self.size is not None and pixels.shape[2:] != (self.size, self.size):
+            pixels = _scaled_and_cropped(pixels, self.size)
+        return torch.addcmul(self._shift.to(pixels.device), pixels, self._scale.to(pixels.device))
+
+    @cached_property
+    def _scale(self) -> Tensor:
+        return (1 / (255 * self.std)).view(1, -1, 1, 1)
+
+    @cached_property
+    def _shift(self) -> Tensor:
+        return (-self.mean / self.std).view(1, -1, 1, 1)
+
+    def describe(self) -> str:
+        """The same text for the same preprocessing, in every process."""
+        return f"mean={self.mean.tolist()} std={self.std.tolist()} size={self.size}"
+
+
+def _scaled_and_cropped(pixels: Tensor, size: int) -> Tensor:
+    height, width = pixels.shape[2:]
+    factor = size / min(height, width)
+    scaled = max(size, round(height * factor)), max(size, round(width * factor))
+    pixels = F.interpolate(pixels, scaled, mode="bilinear", antialias=True, align_corners=False)
+    top, left = (scaled[0] - size) // 2, (scaled[1] - size) // 2
+    return pixels[:, :, top : top + size, left : left + size]
+
+
+def preprocessing_of(model: nn.Module) -> Preprocessing | None:
+    """What a network carries as its own preprocessing (`kdlib.teachers.freeze`); None where it takes its images as
+    the split normalises them."""
+    return getattr(model, "preprocessing", None)
+
+
+def seen_by(
+    model: nn.Module, split: ImageSplit, positions: Tensor
+) -> Float[Tensor, "k channels height width"]:
+    """The images at these positions as this network sees them: by its own preprocessing, or else the split's."""
+    own = preprocessing_of(model)
+    return split.normalized(positions) if own is None else own(split.images[positions])
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:
@@ -27,7 +92,9 @@ def logits_of(output: Any) -> Tensor:
     auxiliary heads and most transformer libraries return an object with such a field)."""
     logits = getattr(output, "logits", output)
     if not isinstance(logits, Tensor):
-        raise ValueError(f"the model must return a tensor of logits or an object with .logits, got {type(output)}")
+        raise ValueError(
+            f"the model must return a tensor of logits or an object with .logits, got {type(output)}"
+        )
     return logits
 
 
@@ -41,6 +108,17 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in was_training:
             module.training = training
+
+
+@contextmanager
+def on_device(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Move a network to a device, and back to where it was."""
+    before = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), device)
+    model.to(device)
+    try:
+        yield
+    finally:
+        model.to(before)
 
 
 @contextmanager
@@ -67,7 +145,7 @@ def predict_logits(
     """Logits of every image of `split`, in order, as float32 on the CPU.
 
     Runs in eval mode and restores each submodule's mode. The model stays on `device`
-    (chosen by `pick_device` where it is None).
+    (chosen by `pick_device` where it is None). A network that carries a preprocessing of its own gets it.
 
     Raises:
         ValueError: the model does not accept images of this shape, or returns something else than
@@ -81,7 +159,7 @@ def predict_logits(
     with evaluating(model), channels_last(model), torch.inference_mode():
         for start in range(0, len(split), batch_size):
             positions = torch.arange(start, min(start + batch_size, len(split)))
-            outputs.append(_logits_of_batch(model, split.normalized(positions).to(device)).float().cpu())
+            outputs.append(_logits_of_batch(model, seen_by(model, split, positions).to(device)).float().cpu())
     # A tensor made in inference mode cannot take part in training later; a clone can.
     return torch.cat(outputs).clone()
 
@@ -90,7 +168,9 @@ def _logits_of_batch(model: nn.Module, images: Tensor) -> Tensor:
     try:
         logits = logits_of(model(images))
     except RuntimeError as error:
-        raise ValueError(f"the model cannot process images of shape {tuple(images.shape)}: {error}") from error
+        raise ValueError(
+            f"the model cannot process images of shape {tuple(images.shape)}: {error}"
+        ) from error
     if logits.ndim != 2 or len(logits) != len(images):
         raise ValueError(
             f"the model must return logits of shape ({len(images)}, classes) for images of shape "

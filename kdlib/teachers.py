@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import math
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ from platformdirs import user_cache_path, user_data_path
 from torch import Tensor, nn
 
 from kdlib import _files, models
+from kdlib._checks import positive_integer
 from kdlib.data import ImageSplit
-from kdlib.inference import predict_logits
+from kdlib.inference import Preprocessing, logits_of, predict_logits, preprocessing_of
 
 
 class FrozenTeacher(nn.Module):
@@ -22,11 +25,16 @@ class FrozenTeacher(nn.Module):
 
     `train()` on a wrapper would otherwise switch a teacher inside it to training mode, where its batch
     norm drifts with every batch.
+
+    Args:
+        network: any network; its parameters are set to take no gradient.
+        preprocessing: how it wants its images, where that is not how the student's are normalised.
     """
 
-    def __init__(self, network: nn.Module):
+    def __init__(self, network: nn.Module, preprocessing: Preprocessing | None = None):
         super().__init__()
         self.network = network.requires_grad_(False)
+        self.preprocessing = preprocessing_of(network) if preprocessing is None else preprocessing
         self.eval()
 
     def train(self, mode: bool = True) -> "FrozenTeacher":
@@ -39,9 +47,137 @@ class FrozenTeacher(nn.Module):
         return self.network(images)
 
 
-def freeze(teacher: nn.Module) -> nn.Module:
-    """`teacher` as a `FrozenTeacher`; one that is frozen already is returned as it is."""
-    return teacher if isinstance(teacher, FrozenTeacher) else FrozenTeacher(teacher)
+def freeze(
+    network: nn.Module,
+    *,
+    mean: Sequence[float] | Tensor | None = None,
+    std: Sequence[float] | Tensor | None = None,
+    size: int | None = None,
+) -> FrozenTeacher:
+    """A network as a teacher, with the preprocessing that it was trained with.
+
+    Whatever the student's images are normalised by, and whatever their size: in `distill`, `cached_logits`, the
+    metrics and a sweep this teacher gets (pixels / 255 - mean) / std, scaled to `size`. Without mean, std and size
+    it gets what the student gets, which is right only where it was trained on such images.
+
+    Args:
+        network: any network; one that is frozen already is returned as it is where nothing else is given.
+        mean, std: a number for each channel, in units of pixels in [0, 1]; torchvision's weights for ImageNet
+            want [0.485, 0.456, 0.406] and [0.229, 0.224, 0.225]. Grey images are repeated for three channels.
+        size: height and width of the images that it wants.
+
+    Returns:
+        A `FrozenTeacher`: eval mode, no gradients.
+
+    Raises:
+        ValueError: only one of mean and std, other lengths, numbers out of their range.
+    """
+    inner = network.network if isinstance(network, FrozenTeacher) else network
+    if mean is None and std is None and size is None:
+        return network if isinstance(network, FrozenTeacher) else FrozenTeacher(network)
+    return FrozenTeacher(inner, _preprocessing(mean, std, size))
+
+
+def _preprocessing(mean: Any, std: Any, size: int | None) -> Preprocessing:
+    if mean is None or std is None:
+        raise ValueError(f"mean and std must both be given, got mean={mean!r} and std={std!r}")
+    mean, std = (_statistic(name, values) for name, values in (("mean", mean), ("std", std)))
+    if len(mean) != len(std):
+        raise ValueError(
+            f"mean and std must have one number for each channel, got {len(mean)} and {len(std)}"
+        )
+    if not (std > 0).all():
+        raise ValueError(f"std must be above 0, got {std.tolist()}")
+    return Preprocessing(mean, std, None if size is None else positive_integer("size", size))
+
+
+def _statistic(name: str, values: Any) -> Tensor:
+    numbers = torch.as_tensor(values, dtype=torch.float32)
+    if numbers.ndim != 1 or not len(numbers) or not numbers.isfinite().all() or numbers.abs().max() > 10:
+        raise ValueError(
+            f"{name} must hold a finite number for each channel, in units of pixels in [0, 1], got {values!r}"
+        )
+    return numbers
+
+
+COMBINATIONS = ("probabilities", "logits")
+
+
+class CombinedTeacher(nn.Module):
+    """Several teachers as one: `combine` makes it."""
+
+    def __init__(self, members: Sequence[nn.Module], by: str):
+        super().__init__()
+        self.members = nn.ModuleList(freeze(member) for member in members)
+        self.by = by
+        own = [preprocessing_of(member) is not None for member in self.members]
+        if any(own) and not all(own):
+            raise ValueError(
+                "teachers must all carry a preprocessing of their own, or none of them: give it to the others by "
+                "kdlib.teachers.freeze(network, mean=..., std=...)"
+            )
+        # Members that want their images differently get plain pixels here, and each prepares its own.
+        channels = (
+            max((len(preprocessing_of(member).mean) for member in self.members), default=1) if any(own) else 0
+        )
+        self.preprocessing = Preprocessing(torch.zeros(channels), torch.ones(channels)) if any(own) else None
+
+    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
+        return combined_logits(
+            [logits_of(member(self._for(member, images))) for member in self.members], self.by
+        )
+
+    def _for(self, member: nn.Module, images: Tensor) -> Tensor:
+        own = preprocessing_of(member)
+        return images if own is None else own(images * 255)
+
+
+def combine(
+    teachers: Sequence[nn.Module | Float[Tensor, "n classes"]], *, by: str = "probabilities"
+) -> nn.Module | Float[Tensor, "n classes"]:
+    """Several teachers as one, which every function that takes a teacher takes.
+
+        by="probabilities": log of the mean of softmax(v_k), at T = 1; the temperature then softens that mean
+        by="logits":        the mean of v_k
+
+    The mean of probabilities is the usual ensemble (Hinton, Vinyals & Dean 2015, arXiv 1503.02531, name both the
+    arithmetic and the geometric mean; the latter is the mean of logits). The sum of several distillation losses has
+    the gradient of the mean of the softened probabilities, where all weights are equal.
+
+    Args:
+        teachers: at least one network each, or the logits of each on the same images.
+        by: "probabilities" or "logits".
+
+    Returns:
+        A network, or logits where logits were given. Layers of the k-th network are "members.k.network.LAYER".
+
+    Raises:
+        ValueError: no teachers, networks mixed with logits, other numbers of classes, an unknown `by`.
+    """
+    teachers = list(teachers)
+    if by not in COMBINATIONS:
+        raise ValueError(f"by must be one of {', '.join(map(repr, COMBINATIONS))}, got {by!r}")
+    if not teachers:
+        raise ValueError("teachers must hold at least one teacher")
+    if all(isinstance(teacher, Tensor) for teacher in teachers):
+        return combined_logits(teachers, by)
+    for number, teacher in enumerate(teachers):
+        if not isinstance(teacher, nn.Module):
+            raise ValueError(
+                f"teachers must all be networks, or all be logits, got {type(teacher).__name__} at position {number}"
+            )
+    return CombinedTeacher(teachers, by)
+
+
+def combined_logits(logits: Sequence[Float[Tensor, "n classes"]], by: str) -> Float[Tensor, "n classes"]:
+    """The logits of several teachers as one: see `combine`."""
+    shapes = {tuple(values.shape) for values in logits}
+    if len(shapes) > 1:
+        raise ValueError(f"teachers must have logits of one shape, got {sorted(shapes)}")
+    stacked = torch.stack([values.float() for values in logits])
+    if by == "logits":
+        return stacked.mean(dim=0)
+    return stacked.log_softmax(dim=2).logsumexp(dim=0) - math.log(len(stacked))
 
 
 def available() -> list[str]:
@@ -114,7 +250,9 @@ def _folder_of(dataset: str) -> Path:
 def _read_manifest(folder: Path, dataset: str) -> dict[str, Any]:
     path = folder / f"{file_name(dataset)}.json"
     if not path.exists():
-        raise ValueError(f"there is no teacher for dataset={dataset!r} in this folder: {path.name} is missing")
+        raise ValueError(
+            f"there is no teacher for dataset={dataset!r} in this folder: {path.name} is missing"
+        )
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -133,7 +271,9 @@ def cached_logits(
     Raises:
         ValueError: as `kdlib.inference.predict_logits`.
     """
-    key = hashlib.sha256(f"{_digest(teacher)} {split.digest()}".encode()).hexdigest()
+    own = preprocessing_of(teacher)
+    wants = "" if own is None else own.describe()
+    key = hashlib.sha256(f"{_digest(teacher)}{wants} {split.digest()}".encode()).hexdigest()
     path = user_cache_path("kdlib") / "logits" / f"{key}.safetensors"
     logits = _memory[key] if key in _memory else _read(path)
     if logits is None or not _agrees(logits, teacher, split, device):

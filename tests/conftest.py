@@ -36,6 +36,17 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
+@pytest.fixture
+def one_thread():
+    """One thread of PyTorch: results bit by bit, and no fight for the cores."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory) -> list[Path]:
     """Two untrained students, exported as ONNX files that `kdlib serve` takes: "small" and "other"."""

@@ -10,12 +10,7 @@ from kdlib.lesson.experiments import lesson03
 LABELS = torch.tensor([3, 1, 4, 1, 5, 9, 2, 6])
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

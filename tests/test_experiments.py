@@ -6,13 +6,7 @@ import torch
 from kdlib.lesson import results
 from kdlib.lesson.experiments import lesson01
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("name", results.registered())

@@ -9,13 +9,7 @@ from kdlib.data import ImageDataset, ImageSplit
 from kdlib.lesson import results
 from kdlib.lesson.experiments import lesson04, lesson04_larger, lesson04_new_classes, lesson04_search
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -9,15 +9,10 @@ from torch import nn
 from kdlib import data, features, losses, models, training
 from kdlib.data import ImageSplit
 from kdlib.data.augment import random_crop_flip
-from kdlib.features import FeatureTerm, terms
+from kdlib.features import FeatureTerm
+from kdlib.training import teacher as teacher_module
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +137,7 @@ def test_cached_asked_and_given_features_teach_alike(split, monkeypatch, source)
     term = functools.partial(FeatureTerm, features.similarity_loss, "stages.2", weight=100)
     training.distill(cached, teacher, split, epochs=2, features=[term("stages.2")], progress=False)
     if source == "asked in every step":
-        monkeypatch.setattr(terms, "LARGEST_CACHE", 0)
+        monkeypatch.setattr(teacher_module, "LARGEST_CACHE", 0)
         layer = "stages.2"
     else:
         layer = features.teacher_features(teacher, split, ["stages.2"])["stages.2"]
@@ -230,16 +225,6 @@ def test_an_interrupted_training_resumes_with_its_regressor(split, tmp_path):
             TwoLayers(), TwoLayers(hidden=9, seed=2), split, epochs=4, progress=False,
             features=[hint(regressor=True, weight=2)], checkpoint=tmp_path / "c.pt",
         )  # fmt: skip
-
-
-def test_operations_are_layers_too(split):
-    """The rectified hidden layer is an operation of the network, not a module."""
-    teacher = TwoLayers(hidden=9, seed=2)
-    term = FeatureTerm(features.relational_loss, "relu", "relu")
-    history = training.distill(TwoLayers(), teacher, split, epochs=1, features=[term], progress=False)
-    assert history.records[0]["features"] > 0
-    found = features.teacher_features(teacher, split, ["relu"])["relu"]
-    torch.testing.assert_close(found, teacher.body(split.normalized(slice(None)).flatten(1)).relu().detach())
 
 
 def test_teacher_features_are_those_of_eval_mode_in_the_order_of_the_images(split):

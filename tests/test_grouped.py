@@ -16,12 +16,7 @@ from kdlib.training.loop import Recipe
 TEMPERATURES, ALPHAS, SEEDS = [1.0, 4.0, 20.0, 4.0], [0.5, 0.9, 1.0, 0.0], [0, 1, 1, 2]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

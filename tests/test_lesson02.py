@@ -7,13 +7,7 @@ import torch.nn.functional as F
 from kdlib import losses
 from kdlib.lesson.experiments import lesson02
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from kdlib import data, metrics, models, sweeps, training
 from kdlib.data.augment import random_crop_flip
 from kdlib.inference import predict_logits
 from kdlib.sweeps import mapping
-from kdlib.sweeps.trainer import Students, even_groups
+from kdlib.sweeps.trainer import StudentTrainer, even_groups
 
 CHECKOUT = Path(__file__).parents[1]
 GRID = {"temperatures": [2.0, 4.0], "alphas": [0.0, 0.9], "seeds": [0, 1, 2]}
@@ -382,7 +382,7 @@ def test_small_plain_students_are_trained_together(name, augment, together, spli
     from kdlib.training.loop import Recipe
 
     recipe = Recipe(2, 32, 6e-3, 1e-2, seed=0, bfloat16=False, augment=augment)
-    students = Students(lambda: models.build(name), logits, split, test, None, recipe)
+    students = StudentTrainer(lambda: models.build(name), logits, split, test, None, recipe)
     assert students.can_be_grouped() is together
 
 
@@ -439,8 +439,8 @@ def test_a_student_that_diverges_spares_its_companions(split, teacher, test):
         ({"temperatures": [0]}, r"temperatures\[0\] must be above 0, got 0"),
         ({"alphas": [0.5, 1.5]}, r"alphas\[1\] must be in \[0, 1\], got 1.5"),
         ({"seeds": [1, 1]}, "seeds must not hold a value twice"),
-        ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0"),
-        ({"batch_size": 0}, "batch_size must be a whole number"),
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"student": "tiny-cn"}, "unknown model 'tiny-cn'"),
         ({"student": lambda: 3}, "student must build a torch.nn.Module, got int"),
         ({"student": lambda: models.build("tiny-cnn", num_classes=7)}, r"\(batch, 7\), teacher logits"),

@@ -1,6 +1,7 @@
 """The training loop: determinism, resumption, the teacher's state, agreement with a loop written by hand."""
 
 import copy
+import functools
 import subprocess
 import sys
 
@@ -12,15 +13,11 @@ from torch.nn import functional as F
 from kdlib import data, losses, metrics, models, teachers, training
 from kdlib.data import ImageSplit
 from kdlib.data.augment import random_crop_flip
-from kdlib.training import loop, objectives
+from kdlib.training import objectives
+from kdlib.training.batches import Batches
+from kdlib.training.teacher import Teacher
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -129,20 +126,23 @@ def test_records_hold_the_terms_and_the_validation_accuracy(split):
 
 
 def test_a_schedule_reaches_the_loss(split, monkeypatch):
-    seen = []
-    original = losses.distillation_loss
+    temperatures, alphas = [], []
 
-    def spy(*arguments, temperature, alpha):
-        seen.append((temperature, alpha))
-        return original(*arguments, temperature=temperature, alpha=alpha)
+    def loss(student_logits, teacher_logits, temperature):
+        temperatures.append(temperature)
+        return losses.soft_target_loss(student_logits, teacher_logits, temperature)
 
-    monkeypatch.setattr(objectives, "distillation_loss", spy)
+    weighted = objectives.weighted_terms
+    monkeypatch.setattr(
+        objectives, "weighted_terms", lambda *terms: alphas.append(terms[2]) or weighted(*terms)
+    )
     training.distill(
-        Linear(), Linear(), split, epochs=2, progress=False,
+        Linear(), Linear(), split, epochs=2, loss=loss, progress=False,
         temperature=lambda progress: 8 - 4 * progress, alpha=lambda progress: progress,
     )  # fmt: skip
     steps = [step / 6 for step in range(6)]
-    assert seen == [(pytest.approx(8 - 4 * step), pytest.approx(step)) for step in steps]
+    assert temperatures[-6:] == [pytest.approx(8 - 4 * step) for step in steps]  # the loss is tried out before
+    assert alphas == [pytest.approx(step) for step in steps]
 
 
 # --- one seed, one result
@@ -341,10 +341,11 @@ def test_without_augmentation_the_teacher_is_asked_once_about_each_image(split):
 def test_cached_logits_follow_the_image_through_the_shuffle(split):
     """Each image's logits name its row; the batches of every epoch must find their own."""
     rows = F.one_hot(torch.arange(len(split)) % 10, 10).float() * 50
-    objective = objectives.CachedTeacher(rows, torch.device("cpu"))
-    for positions in torch.randperm(len(split)).split(16):
-        batch = loop.Batch(positions, split.normalized(positions), split.labels[positions], 0.0)
-        assert torch.equal(objective(batch).argmax(dim=1), positions % 10)
+    batches = Batches(split, torch.device("cpu"), seeds=[0], batch_size=16, epochs=2)
+    teacher = Teacher(rows, batches)
+    for batch in (*batches.epoch(0), *batches.epoch(1)):
+        assert torch.equal(teacher.logits(batch).argmax(dim=1), batch.rows % 10)
+        assert torch.equal(batch.labels, split.labels[batch.rows])
 
 
 def test_a_tensor_of_logits_teaches_as_its_module_does(split):
@@ -441,9 +442,9 @@ def test_a_network_cannot_be_its_own_teacher(split):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0"),
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"batch_size": 0}, "batch_size must be"),
-        ({"learning_rate": -1.0}, "learning_rate must be a finite number above 0, got -1.0"),
+        ({"learning_rate": -1.0}, "learning_rate must be above 0, got -1.0"),
         ({"learning_rate": float("nan")}, "learning_rate must be"),
         ({"weight_decay": -1.0}, "weight_decay must be"),
         ({"temperature": 0.0}, "temperature.*above 0"),
@@ -457,9 +458,15 @@ def test_arguments_out_of_range_are_named(split, arguments, message):
 
 
 def test_a_loss_that_overflows_is_an_error_and_not_a_nan_network(split):
+    for diverging in (training.train, functools.partial(training.distill, teacher=Linear())):
+        with pytest.raises(FloatingPointError, match=r"the loss is \S+ in epoch \d; learning_rate=1e\+38 may be"):
+            diverging(Linear(), split=split, epochs=3, learning_rate=1e38, progress=False)
+
+
+def test_a_network_that_is_not_finite_to_begin_with_is_refused(split):
     model = Linear()
     nn.init.constant_(model.head.weight, float("inf"))
-    with pytest.raises(FloatingPointError, match="learning_rate"):
+    with pytest.raises(ValueError, match="logits are not finite before training"):
         training.train(model, split, epochs=1, progress=False)
 
 

@@ -12,19 +12,25 @@ import pandas
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from kdlib import models
 from kdlib._checks import fraction, positive_number
 from kdlib.data import ImageSplit
 from kdlib.inference import predict_logits
+from kdlib.losses import soft_target_loss
 from kdlib.sweeps import mapping
 from kdlib.sweeps.backends import Cell
 from kdlib.sweeps.journal import Row
 from kdlib.sweeps.mapping import CellProgress, iterate_cells, map_cells
-from kdlib.sweeps.trainer import MOST_TOGETHER, Builder, Students, even_groups
+from kdlib.sweeps.trainer import MOST_TOGETHER, Builder, StudentTrainer, even_groups
 from kdlib.teachers import cached_logits
-from kdlib.training import LEARNING_RATE, WEIGHT_DECAY, bfloat16_helps
+from kdlib.training import LEARNING_RATE, WEIGHT_DECAY, bfloat16_helps, checks
+from kdlib.training.augmentation import checked_augment
 from kdlib.training.loop import Recipe
+from kdlib.training.objectives import DistillationObjective, Loss, TaskLoss
+from kdlib.training.schedules import constant
+from kdlib.training.teacher import Teacher
 
 __all__ = ["iterate", "iterate_cells", "map_cells", "run"]
 
@@ -59,6 +65,7 @@ def run(
         temperature, alpha, seed   as asked for
         accuracy, ece              on `test`, fractions (`kdlib.metrics.accuracy` and `calibration_error`)
         agreement                  with the teacher on `test`; NaN where its logits there are unknown
+        mean_average_precision, roc_auc   in place of these three, where images have several labels
         seconds                    of computing that its training took, on one core
 
     A student that fails (its loss is not finite, say) does not stop the others: a warning shows its settings
@@ -102,7 +109,11 @@ def iterate(
     batch_size: int = 32,
     learning_rate: float | int = LEARNING_RATE,
     weight_decay: float | int = WEIGHT_DECAY,
+    loss: Loss = soft_target_loss,
+    task_loss: TaskLoss = F.cross_entropy,
     augment: Callable[[Tensor], Tensor] | None = None,
+    mix: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
+    views: int | None = None,
     bfloat16: bool | None = None,
     test_logits: Float[Tensor, "_n_test _classes"] | None = None,
     workers: int | None = None,
@@ -116,9 +127,10 @@ def iterate(
     Controls (alpha = 0) come first. Closing the iterator, or a KeyboardInterrupt, ends the sweep at once.
 
     Args:
-        batch_size, learning_rate, weight_decay, augment, bfloat16: as `kdlib.training.distill`. With
-            `augment` the teacher must be a module, and is asked about every augmented view. bfloat16=True
-            speeds up small students too where the processor computes in it, at the cost of exactness.
+        batch_size, learning_rate, weight_decay, loss, task_loss, augment, mix, views, bfloat16: as
+            `kdlib.training.distill`. With `augment` or `mix` the teacher must be a module, and is asked about every
+            view. bfloat16=True speeds up small students too where the processor computes in it, at the cost of
+            exactness.
         test_logits: a teacher's logits on `test`, for the agreement where `teacher` is given by its logits.
         progress: as `kdlib.sweeps.mapping.iterate_cells`; counts students trained.
         stop: an event that ends the sweep once it is set, from another thread than the one that iterates: as
@@ -131,8 +143,18 @@ def iterate(
     temperatures = _numbers("temperatures", temperatures, positive_number)
     alphas = _numbers("alphas", alphas, fraction)
     seeds = _numbers("seeds", seeds, _seed)
-    recipe = Recipe(epochs, batch_size, learning_rate, weight_decay, seed=0, bfloat16=False, augment=augment)
-    students = _students(student, teacher, split, test, test_logits, recipe, bfloat16)
+    recipe = Recipe(
+        epochs,
+        batch_size,
+        learning_rate,
+        weight_decay,
+        seed=0,
+        bfloat16=False,
+        augment=augment,
+        mix=mix,
+        views=views,
+    )
+    students = _students(student, teacher, split, test, test_logits, recipe, (loss, task_loss), bfloat16)
     grid = _cells(temperatures, alphas, seeds)
     groups = even_groups(grid, mapping.processes(workers, client), MOST_TOGETHER if students.together else 1)
     rows = mapping.iterate_groups(
@@ -149,9 +171,13 @@ def _students(
     test: ImageSplit,
     test_logits: Tensor | None,
     recipe: Recipe,
+    losses: tuple[Loss, TaskLoss],
     bfloat16: bool | None,
-) -> Students:
+) -> StudentTrainer:
     """The student's and the teacher's part of a sweep, checked against the images."""
+    teacher = checks.teacher_rule("teacher", teacher)
+    for name, images in (("split", split), ("test", test)):
+        checks.split_rule(name, images)
     if isinstance(teacher, nn.Module):
         if test_logits is not None:
             raise ValueError("test_logits is for a teacher given by its logits; this teacher is a module")
@@ -165,12 +191,12 @@ def _students(
                 f"{name} must be logits with a row for each of the {len(images)} images, "
                 f"got shape {tuple(rows.shape)}"
             )
-    if recipe.augment is None:
+    if recipe.mix is None and recipe.augment is None:
         teacher = logits
-    elif not isinstance(teacher, nn.Module):
-        raise ValueError("augment needs the teacher module: cached logits belong to the images as they are")
-    students = Students(_builder(student, split, logits.shape[1]), teacher, split, test, test_logits, recipe)
+    builder = _builder(student, split, logits.shape[1])
+    students = StudentTrainer(builder, teacher, split, test, test_logits, recipe, *losses)
     network = _checked_student(students, logits.shape[1])
+    _check_losses(students, network)
     if bfloat16 is None:
         bfloat16 = bfloat16_helps(network, torch.device("cpu"))
     return replace(students, recipe=replace(recipe, bfloat16=bfloat16), together=students.can_be_grouped())
@@ -190,7 +216,7 @@ def _builder(student: str | Builder, split: ImageSplit, classes: int) -> Builder
     return student
 
 
-def _checked_student(students: Students, classes: int) -> nn.Module:
+def _checked_student(students: StudentTrainer, classes: int) -> nn.Module:
     """A student, after it has processed two images of each split."""
     with torch.random.fork_rng(devices=[]):
         first, second = students.build(), students.build()
@@ -205,9 +231,24 @@ def _checked_student(students: Students, classes: int) -> nn.Module:
                 f"student and teacher must have the same classes: student logits have shape "
                 f"(batch, {shape[1]}), teacher logits (batch, {classes})"
             )
-        if images.labels.max() >= classes:
+        if images.has_classes and images.labels.max() >= classes:
             raise ValueError(f"{name} has labels up to {images.labels.max()}, the teacher {classes} classes")
     return first
+
+
+def _check_losses(students: StudentTrainer, network: nn.Module) -> None:
+    """Try the losses on two images, before workers are started."""
+    two, device, recipe = students.split.subset(slice(2)), torch.device("cpu"), students.recipe
+    checks.check_task_loss(students.task_loss, students.split)
+    if recipe.augment is not None:
+        recipe = replace(recipe, augment=checked_augment(recipe.augment, two))
+    batches = recipe.batches(two, device)
+    source = students.teacher if isinstance(students.teacher, nn.Module) else students.teacher[:2]
+    answers = Teacher(source, batches)
+    objective = DistillationObjective(
+        answers, constant(1.0), constant(0.5), students.loss, students.task_loss
+    )
+    checks.check_losses(objective, batches, predict_logits(network, two, device=device))
 
 
 def _cells(temperatures: list[float], alphas: list[float], seeds: list[int]) -> list[Cell]:

@@ -7,8 +7,8 @@ each member gets the weights that it would have got alone, up to rounding.
 """
 
 import copy
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -17,7 +17,9 @@ from torch.nn import functional as F
 
 from kdlib.data import ImageSplit
 from kdlib.inference import logits_of
-from kdlib.training.loop import Recipe
+from kdlib.training.batches import Batch, Batches
+from kdlib.training.loop import Recipe, Step
+from kdlib.training.teacher import Teacher
 
 MemberLosses = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -177,9 +179,12 @@ def fit_together(
 ) -> list[float]:
     """As `distill_together`, with any losses: called with student logits (batch, members, classes), labels
     (batch, members) and teacher logits (batch, members, classes), they give one loss for each member."""
+    device = torch.device("cpu")
     with torch.random.fork_rng(devices=[]):
         network = GroupedNetwork(students, split.normalized(slice(8)))
-        means = _fit(network, _Batches(split, teacher_logits, seeds), losses, recipe)
+        batches = recipe.batches(split, device, list(seeds))
+        objective = _MemberObjective(losses, Teacher(teacher_logits, batches))
+        means = _fit(network, batches, objective, recipe)
     network.to(memory_format=torch.contiguous_format)
     network.hand_back(students)
     for student in students:
@@ -187,27 +192,29 @@ def fit_together(
     return means.tolist()
 
 
-class _Batches:
-    """For each member the batches that `kdlib.training.loop` gives to a student of its seed, side by side."""
+def _fit(network: GroupedNetwork, batches: Batches, objective: "_MemberObjective", recipe: Recipe) -> Tensor:
+    """The epochs of `kdlib.training.loop` for a group; returns each member's mean loss over the last one."""
+    step = Step(network, objective, recipe, batches.device, batches.steps * recipe.epochs, fused=True)
+    network.to(memory_format=torch.channels_last).train()
+    for epoch in range(recipe.epochs):
+        total = torch.zeros(network.size)
+        for batch in batches.epoch(epoch):
+            total += step(batch).total.detach() * len(batch.rows)
+    return total / batches.images_per_epoch
 
-    def __init__(self, split: ImageSplit, teacher_logits: Tensor, seeds: Sequence[int]):
-        self.split, self.teacher_logits, self.seeds = split, teacher_logits.float(), seeds
-        wide = len(seeds) * split.images.shape[1]
-        self.scale = (1 / (255 * split.std)).repeat(len(seeds)).view(1, wide, 1, 1)
-        self.shift = (-split.mean / split.std).repeat(len(seeds)).view(1, wide, 1, 1)
 
-    def epoch(self, epoch: int, steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Images (batch, members * channels, height, width), labels (batch, members) and teacher logits
-        (batch, members, classes) of every step."""
-        orders = []
-        for seed in self.seeds:
-            torch.manual_seed((seed * 1_000_003 + epoch) % 2**63)
-            orders.append(torch.randperm(len(self.split)))
-        for positions in torch.stack(orders, dim=1).tensor_split(steps):
-            images = self.split.images[positions].flatten(1, 2).float()
-            images = torch.addcmul(self.shift, images, self.scale)
-            images = images.contiguous(memory_format=torch.channels_last)
-            yield images, self.split.labels[positions], self.teacher_logits[positions]
+class _Total(NamedTuple):
+    total: Float[Tensor, " members"]
+
+
+class _MemberObjective:
+    """The losses of all members on a batch, their teacher's logits looked up."""
+
+    def __init__(self, losses: MemberLosses, teacher: Teacher):
+        self.losses, self.teacher = losses, teacher
+
+    def __call__(self, student_logits: Float[Tensor, "batch members classes"], batch: Batch) -> _Total:
+        return _Total(self.losses(student_logits, batch.labels, self.teacher.logits(batch)))
 
 
 class _Losses:
@@ -228,28 +235,3 @@ class _Losses:
         divergence = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=2).mean(dim=0)
         distill = self.temperature.squeeze(1) ** 2 * divergence
         return self.alpha * distill + (1 - self.alpha) * task
-
-
-def _fit(network: GroupedNetwork, batches: _Batches, losses: MemberLosses, recipe: Recipe) -> Tensor:
-    """The loop of `kdlib.training.loop` for a group; returns each member's mean loss over the last epoch."""
-    images = len(batches.split)
-    steps = math.ceil(images / recipe.batch_size)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
-    )
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.learning_rate, total_steps=steps * recipe.epochs + 1
-    )
-    network.to(memory_format=torch.channels_last).train()
-    for epoch in range(recipe.epochs):
-        total = torch.zeros(network.size)
-        for views, labels, teacher_logits in batches.epoch(epoch, steps):
-            with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
-                logits = network(views)
-            each = losses(logits.float(), labels, teacher_logits)
-            optimizer.zero_grad(set_to_none=True)
-            each.sum().backward()
-            optimizer.step()
-            scheduler.step()
-            total += each.detach() * len(views)
-    return total / images

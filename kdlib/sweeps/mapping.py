@@ -181,7 +181,9 @@ def _backend(workers: int | None, client: Any) -> Callable:
         from kdlib.sweeps.cluster import on_cluster
 
         return functools.partial(on_cluster, client=client)
-    return backends.in_this_process if workers == 0 else functools.partial(backends.on_processes, workers=count)
+    return (
+        backends.in_this_process if workers == 0 else functools.partial(backends.on_processes, workers=count)
+    )
 
 
 def _key(row: Row, names: Iterable[str]) -> tuple:

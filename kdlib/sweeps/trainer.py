@@ -8,15 +8,18 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from kdlib import metrics
 from kdlib.data import ImageSplit
 from kdlib.inference import predict_logits
+from kdlib.losses import soft_target_loss
 from kdlib.sweeps.backends import Cell, Failure, Group, Outcome
 from kdlib.sweeps.grouped import GroupedNetwork, distill_together
 from kdlib.sweeps.journal import Row, describe
 from kdlib.training import distill
-from kdlib.training.loop import Recipe
+from kdlib.training.loop import Recipe, diverged
+from kdlib.training.objectives import Loss, TaskLoss
 
 Builder = Callable[[], nn.Module]
 
@@ -26,7 +29,7 @@ MOST_WEIGHTS = 50_000
 
 
 @dataclass(frozen=True)
-class Students:
+class StudentTrainer:
     """Trains and measures the students of a group of cells; travels to the workers once."""
 
     build: Builder
@@ -35,6 +38,8 @@ class Students:
     test: ImageSplit
     test_logits: Tensor | None
     recipe: Recipe  # of all students but for the seed
+    loss: Loss = soft_target_loss
+    task_loss: TaskLoss = F.cross_entropy
     together: bool = False  # train the students of a group as one network
 
     def __call__(self, group: Group) -> Outcome:
@@ -59,12 +64,20 @@ class Students:
         """What decides the rows, for the file of results."""
         recipe = vars(replace(self.recipe, seed=0)) | {"student": self.new(0)}
         images = {"teacher": self.teacher, "split": self.split, "test": self.test}
-        return describe(recipe | images | {"test_logits": self.test_logits})
+        losses = {"loss": self.loss, "task_loss": self.task_loss}
+        return describe(recipe | losses | images | {"test_logits": self.test_logits})
 
     def can_be_grouped(self) -> bool:
-        """Whether several students can be trained as one network, and are faster so."""
+        """Whether several students can be trained as one network, and are faster so.
+
+        Only with the usual losses, which are computed for all members at once; a student of another loss is trained
+        alone, so that its numbers are those of `kdlib.training.distill`.
+        """
+        if (self.loss, self.task_loss) != (soft_target_loss, F.cross_entropy) or not self.split.has_classes:
+            return False
         pair = [self.new(0), self.new(1)]
-        if self.recipe.augment is not None or sum(p.numel() for p in pair[0].parameters()) > MOST_WEIGHTS:
+        live = self.recipe.augment is not None or self.recipe.mix is not None
+        if live or sum(p.numel() for p in pair[0].parameters()) > MOST_WEIGHTS:
             return False
         try:
             GroupedNetwork(pair, self.split.normalized(slice(8)))
@@ -76,7 +89,8 @@ class Students:
         [student], [cell] = students, group
         history = distill(
             student, self.teacher, self.split, temperature=cell["temperature"] or 1.0, alpha=cell["alpha"],
-            progress=False, device="cpu", **vars(replace(self.recipe, seed=cell["seed"])),
+            loss=self.loss, task_loss=self.task_loss, progress=False, device="cpu",
+            **vars(replace(self.recipe, seed=cell["seed"])),
         )  # fmt: skip
         return [history.records[-1]["loss"]]
 
@@ -90,15 +104,20 @@ class Students:
     def _measured(self, student: nn.Module, loss: float, seconds: float) -> Row | Failure:
         logits = predict_logits(student, self.test, device="cpu")
         if not (math.isfinite(loss) and logits.isfinite().all()):
-            rate = self.recipe.learning_rate
-            error = FloatingPointError(f"the loss is {loss}; learning_rate={rate} may be too high")
-            return Failure.of(error)
+            return Failure.of(diverged(loss, self.recipe, self.recipe.epochs - 1))
+        return self._scores(logits) | {"seconds": seconds}
+
+    def _scores(self, logits: Tensor) -> Row:
+        if not self.test.has_classes:
+            return {
+                "mean_average_precision": metrics.mean_average_precision(logits, self.test),
+                "roc_auc": metrics.roc_auc(logits, self.test),
+            }
         known = self.test_logits is not None
         return {
             "accuracy": metrics.accuracy(logits, self.test),
             "ece": metrics.calibration_error(logits, self.test),
             "agreement": metrics.agreement(logits, self.test_logits, self.test) if known else float("nan"),
-            "seconds": seconds,
         }
 
 

@@ -1,28 +1,55 @@
-"""Training from labels and training from a teacher: the same loop, the same defaults, another objective."""
+"""Training from labels and training from a teacher: the same loop, the same defaults, another objective.
 
-import hashlib
+The files, in the order in which things happen: `checks` (what is asked for), `teacher` (who answers), `batches` and
+`augmentation` (what a step sees), `objectives` and `feature_objective` (what it minimises), `loop` (the steps),
+`checkpoints`, `progress` and `tensorboard` (what is kept and shown).
+"""
+
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from kdlib._checks import checked
+from kdlib._checks import checked, fraction
 from kdlib.data import ImageSplit
-from kdlib.features.terms import AskedTeacher, FeatureTerm, check_terms, with_features
-from kdlib.inference import pick_device, predict_logits
-from kdlib.teachers import cached_logits
-from kdlib.training.loop import History, Objective, Recipe, fit
-from kdlib.training.objectives import CachedTeacher, DistillationObjective, LabelObjective, LiveTeacher
+from kdlib.features import FeatureTerm
+from kdlib.features.terms import check_terms
+from kdlib.inference import pick_device
+from kdlib.losses import soft_target_loss
+from kdlib.training import checks
+from kdlib.training.loop import History, fit
+from kdlib.training.objectives import (
+    DistillationObjective,
+    LabelObjective,
+    Loss,
+    Objective,
+    TaskLoss,
+    smoothed,
+)
+from kdlib.training.precision import bfloat16_helps
+from kdlib.training.preparation import answering, placed, prepare, with_features
 from kdlib.training.progress import Reporter
 from kdlib.training.schedules import Schedule, as_schedule
+
+__all__ = ["LEARNING_RATE", "WEIGHT_DECAY", "History", "bfloat16_helps", "distill", "match_features", "train"]
 
 # Suits small networks with batch norm; transformers want a tenth of it and less.
 LEARNING_RATE = 1e-2
 WEIGHT_DECAY = 1e-2
 
+Augmentation = Callable[[Tensor], Tensor] | None
+Mixing = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None
 
+
+@checked(
+    model=checks.network_rule,
+    split=checks.split_rule,
+    validation=checks.optional_split_rule,
+    label_smoothing=fraction,
+)
 def train(
     model: nn.Module,
     split: ImageSplit,
@@ -32,8 +59,11 @@ def train(
     learning_rate: float | int = LEARNING_RATE,
     weight_decay: float | int = WEIGHT_DECAY,
     label_smoothing: float | int = 0.0,
+    task_loss: TaskLoss = F.cross_entropy,
     seed: int = 0,
-    augment: Callable[[Tensor], Tensor] | None = None,
+    augment: Augmentation = None,
+    mix: Mixing = None,
+    views: int | None = None,
     validation: ImageSplit | None = None,
     progress: bool | Reporter = True,
     checkpoint: str | Path | None = None,
@@ -48,19 +78,27 @@ def train(
 
     Args:
         model: any module from normalised images (batch, channels, height, width) to logits (batch, classes).
-            It is left in eval mode.
-        split: the training images.
+            It is left in eval mode. Batch norm that was frozen (eval mode, no gradient) stays so.
+        split: the training images. Labels may be classes, several labels an image, or soft labels.
         epochs: passes over `split`.
         batch_size: images a step, at most; an epoch is cut into batches of nearly equal size.
         learning_rate: the peak of a one-cycle schedule (Smith & Topin 2017, arXiv 1708.07120) for AdamW
             (Loshchilov & Hutter 2017, arXiv 1711.05101).
         weight_decay: AdamW's decoupled weight decay.
         label_smoothing: s above, in [0, 1].
+        task_loss: (student_logits, labels) -> scalar, in place of cross-entropy; for several labels an image
+            `torch.nn.functional.binary_cross_entropy_with_logits`.
         seed: fixes the order of the images, dropout and augmentation. Two runs from the same initial weights
             with the same number of threads are bit-identical. The initial weights are the caller's:
             `models.build(name, seed=seed)`.
-        augment: a callable from a uint8 batch to a uint8 batch, drawn anew in every step
-            (`kdlib.data.augment`, or a transform of torchvision v2).
+        augment: a function of one uint8 image (channels, height, width), such as a transform of torchvision v2,
+            or of a batch of them (`kdlib.data.augment`); every image of a batch gets a draw of its own, in every
+            step. It returns uint8, or floating-point numbers in [0, 1], of the same shape.
+        mix: a function (images in [0, 1], labels) -> (images, soft labels (batch, classes)) of an augmented batch,
+            such as `MixUp` and `CutMix` of torchvision v2 (Zhang et al. 2018, arXiv 1710.09412; Yun et al. 2019,
+            arXiv 1905.04899).
+        views: so many fixed views an image, drawn once by `augment`, in place of new ones in every step; they
+            are used equally often.
         validation: its accuracy is recorded after every epoch.
         progress: True for a progress display, False for silence, or a callable that takes records
             (`kdlib.training.progress`).
@@ -79,33 +117,48 @@ def train(
             are shown); a checkpoint of another training.
         FloatingPointError: the loss is not finite.
     """
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing}")
+    if label_smoothing and task_loss is not F.cross_entropy:
+        raise ValueError(
+            f"label_smoothing={label_smoothing} is for cross-entropy; task_loss must do it itself"
+        )
+    task_loss = task_loss if task_loss is not F.cross_entropy else smoothed(label_smoothing)
     device = pick_device(device)
-    _check_student(model, split, device)
-    bfloat16 = bfloat16_helps(model, device) if bfloat16 is None else bfloat16
-    recipe = Recipe(epochs, batch_size, learning_rate, weight_decay, seed, bfloat16, augment)
+    checks.check_task_loss(task_loss, split)
+    recipe, batches, logits = prepare(
+        model, split, device, bfloat16=bfloat16, augment=augment, epochs=epochs, batch_size=batch_size,
+        learning_rate=learning_rate, weight_decay=weight_decay, seed=seed, mix=mix, views=views,
+    )  # fmt: skip
+    labels = batches.labels[torch.arange(2) * batches.views]
+    if mix is None:
+        checks.check_terms_on("task_loss", lambda z: task_loss(z, labels), logits.to(device))
     return fit(
-        model, split, LabelObjective(label_smoothing), recipe, device=device,
+        model, batches, LabelObjective(task_loss), recipe,
         validation=validation, progress=progress, checkpoint=checkpoint, log_dir=log_dir,
     )  # fmt: skip
 
 
-@checked(features=check_terms)
+@checked(
+    student=checks.network_rule, teacher=checks.teacher_rule, split=checks.split_rule,
+    validation=checks.optional_split_rule, features=check_terms,
+)  # fmt: skip
 def distill(
     student: nn.Module,
-    teacher: nn.Module | Float[Tensor, "n classes"],
+    teacher: nn.Module | Float[Tensor, "_n _classes"],
     split: ImageSplit,
     *,
     epochs: int,
     temperature: float | int | Schedule = 4.0,
     alpha: float | int | Schedule = 0.9,
+    loss: Loss = soft_target_loss,
+    task_loss: TaskLoss = F.cross_entropy,
     features: Sequence[FeatureTerm] = (),
     batch_size: int = 32,
     learning_rate: float | int = LEARNING_RATE,
     weight_decay: float | int = WEIGHT_DECAY,
     seed: int = 0,
-    augment: Callable[[Tensor], Tensor] | None = None,
+    augment: Augmentation = None,
+    mix: Mixing = None,
+    views: int | None = None,
     validation: ImageSplit | None = None,
     progress: bool | Reporter = True,
     checkpoint: str | Path | None = None,
@@ -115,68 +168,79 @@ def distill(
 ) -> History:
     """Train `student` in place on the soft targets of `teacher` and the labels of `split`.
 
-    Minimises alpha * T^2 * KL(p_teacher^T || p_student^T) + (1 - alpha) * CE(labels)
+    Minimises alpha * loss(student, teacher) + (1 - alpha) * task_loss(student, labels), by default
+    alpha * T^2 * KL(p_teacher^T || p_student^T) + (1 - alpha) * CE(labels)
     (Hinton, Vinyals & Dean 2015, arXiv 1503.02531; `kdlib.losses.distillation_loss`), plus weight * loss of
     each of the `features`.
 
     The teacher's logits are computed once and looked up by the row of the image, so an epoch costs what an
     epoch on labels costs. With `augment` the teacher sees the same augmented view as the student, in every
-    step, because a cached logit belongs to the view it was computed from. Common implementations run the
-    teacher in every step, and those that cache often do so by batch number, which is wrong once the images
-    are reshuffled.
+    step, because a cached logit belongs to the view it was computed from; with `views` in addition the views are
+    drawn once, and the teacher's answers are looked up by image and view. With `mix` it looks at the mixed
+    images. Common implementations run the teacher in every step, and those that cache often do so by batch
+    number, which is wrong once the images are reshuffled.
 
     Args:
         student, split, and all not named here: as `model` and the like of `train`.
-        teacher: a module, which stays in eval mode and gets no gradient; or its logits, a row for each image
-            of `split` (`kdlib.teachers.cached_logits`).
+        teacher: a module, which is run in eval mode without gradients and given back as it was; it gets its own
+            preprocessing where it carries one (`kdlib.teachers.freeze`). Or its logits, a row for each image
+            of `split` (`kdlib.teachers.cached_logits`). Several teachers are one by `kdlib.teachers.combine`.
         temperature: T > 0, a number or a schedule (`kdlib.training.schedules`).
         alpha: weight of the teacher's term, in [0, 1], a number or a schedule. With alpha = 0 and `features`
             the teacher's logits are not asked for, and its classes may be others than the student's.
+        loss: the teacher's term, any function (student_logits, teacher_logits) -> scalar, such as those of
+            `kdlib.losses`. `temperature` and `labels` are passed where its signature names them; other settings
+            are made by functools.partial.
         features: feature losses (`kdlib.features.FeatureTerm`). The teacher's features are computed once, as
-            its logits are, unless there is `augment` or they would take more than 1 GiB. For the two stages
-            of FitNets, call `match_features` first.
+            its logits are, unless the images change in every step or they would take more than 1 GiB. For the
+            two stages of FitNets, call `match_features` first.
 
     Returns:
         The `History`, as `train`; with `features` their weighted sum is in its records too.
 
     Raises:
         ValueError: as `train`; also where student and teacher are one object, differ in the number of
-            classes, or cached logits come with `augment` or with another number of rows than `split`; where
-            a layer does not exist or features do not fit each other.
+            classes, or cached logits come with `augment` or `mix` or with another number of rows than `split`;
+            where a loss returns no finite scalar, or demands what training does not know; where a layer does not
+            exist or features do not fit each other.
     """
     device = pick_device(device)
-    _refuse_teacher(teacher, student, augment)
-    student_classes = _check_student(student, split, device)
-    bfloat16 = bfloat16_helps(student, device) if bfloat16 is None else bfloat16
-    recipe = Recipe(epochs, batch_size, learning_rate, weight_decay, seed, bfloat16, augment)
-    temperature, alpha_schedule = as_schedule(temperature, name="temperature"), as_schedule(alpha, name="alpha")
-    layers = [term.teacher_layer for term in features if isinstance(term.teacher_layer, str)]
-    if augment is not None and layers:
-        teacher = AskedTeacher(teacher, layers).to(device)
-    objective: Objective = LabelObjective(0.0)
-    if not features or callable(alpha) or alpha > 0:
-        source = _teacher_source(teacher, split, augment, device)
-        if source.classes != student_classes:
-            raise ValueError(
-                f"student and teacher must have the same classes: student logits have shape "
-                f"(batch, {student_classes}), teacher logits (batch, {source.classes})"
-            )
-        objective = DistillationObjective(source, temperature, alpha_schedule)
-    model = student
-    if features:
-        model, objective = with_features(
-            objective, features, student, teacher, split, augmented=augment is not None, device=device, seed=seed
-        )
-    return fit(
-        model, split, objective, recipe, device=device,
-        validation=validation, progress=progress, checkpoint=checkpoint, log_dir=log_dir,
+    temperature, alpha_schedule = (
+        as_schedule(temperature, name="temperature"),
+        as_schedule(alpha, name="alpha"),
+    )
+    checks.check_listening(validation, temperature=temperature, alpha=alpha_schedule)
+    by_labels = callable(alpha) or alpha < 1
+    if by_labels:
+        checks.check_task_loss(task_loss, split)
+    elif not split.has_classes and task_loss is F.cross_entropy:
+        task_loss = None  # nothing is weighed by it, and it would say nothing of several labels
+    checks.refuse_same(student, teacher)
+    recipe, batches, logits = prepare(
+        student, split, device, bfloat16=bfloat16, augment=augment, epochs=epochs, batch_size=batch_size,
+        learning_rate=learning_rate, weight_decay=weight_decay, seed=seed, mix=mix, views=views,
     )  # fmt: skip
+    with placed(teacher, device):
+        answers = answering(teacher, batches, features)
+        objective: Objective = LabelObjective(task_loss)
+        if not features or callable(alpha) or alpha > 0:
+            objective = DistillationObjective(answers, temperature, alpha_schedule, loss, task_loss)
+            checks.check_losses(objective, batches, logits)
+        model = student
+        if features:
+            model, objective = with_features(objective, features, student, answers, batches, seed)
+        return fit(
+            model, batches, objective, recipe,
+            validation=validation, progress=progress, checkpoint=checkpoint, log_dir=log_dir,
+        )  # fmt: skip
 
 
-@checked(features=check_terms)
+@checked(
+    student=checks.network_rule, teacher=checks.teacher_rule, split=checks.split_rule, features=check_terms
+)
 def match_features(
     student: nn.Module,
-    teacher: nn.Module | Float[Tensor, "n classes"],
+    teacher: nn.Module | Float[Tensor, "_n _classes"],
     split: ImageSplit,
     *,
     features: Sequence[FeatureTerm],
@@ -185,7 +249,9 @@ def match_features(
     learning_rate: float | int = LEARNING_RATE,
     weight_decay: float | int = WEIGHT_DECAY,
     seed: int = 0,
-    augment: Callable[[Tensor], Tensor] | None = None,
+    augment: Augmentation = None,
+    mix: Mixing = None,
+    views: int | None = None,
     progress: bool | Reporter = True,
     checkpoint: str | Path | None = None,
     log_dir: str | Path | None = None,
@@ -208,68 +274,15 @@ def match_features(
     device = pick_device(device)
     if not features:
         raise ValueError("features must hold at least one FeatureTerm: there is nothing else to train on")
-    _refuse_teacher(teacher, student, augment)
-    _check_student(student, split, device)
-    bfloat16 = bfloat16_helps(student, device) if bfloat16 is None else bfloat16
-    recipe = Recipe(epochs, batch_size, learning_rate, weight_decay, seed, bfloat16, augment)
-    model, objective = with_features(
-        None, features, student, teacher, split, augmented=augment is not None, device=device, seed=seed
-    )
-    return fit(
-        model, split, objective, recipe, device=device,
-        validation=None, progress=progress, checkpoint=checkpoint, log_dir=log_dir,
+    checks.refuse_same(student, teacher)
+    recipe, batches, _ = prepare(
+        student, split, device, bfloat16=bfloat16, augment=augment, epochs=epochs, batch_size=batch_size,
+        learning_rate=learning_rate, weight_decay=weight_decay, seed=seed, mix=mix, views=views,
     )  # fmt: skip
-
-
-def bfloat16_helps(model: nn.Module, device: torch.device) -> bool:
-    """Whether a bfloat16 forward pass is expected to be faster.
-
-    On CUDA where the chip has it. On a CPU only with its own bfloat16 instructions, for networks that are
-    large enough to gain and have no grouped convolutions, whose backward pass is several times slower then.
-    """
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu" or not torch.cpu.get_capabilities().get("avx512_bf16", False):
-        return False
-    grouped = any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in model.modules())
-    return not grouped and sum(p.numel() for p in model.parameters()) >= 100_000
-
-
-def _refuse_teacher(teacher: nn.Module | Tensor, student: nn.Module, augment: Callable | None) -> None:
-    if student is teacher:
-        raise ValueError("student and teacher are the same object; a network cannot teach itself while it changes")
-    if augment is not None and isinstance(teacher, Tensor):
-        raise ValueError("augment needs the teacher module: cached logits belong to the images as they are")
-
-
-def _check_student(student: nn.Module, split: ImageSplit, device: torch.device) -> int:
-    """The student's number of classes, after it has processed two images of the split."""
-    if len(split) < 2:
-        raise ValueError(f"split must hold at least 2 images to train on, got {len(split)}")
-    classes = predict_logits(student, split.subset(torch.arange(2)), device=device).shape[1]
-    highest = int(split.labels.max())
-    if highest >= classes:
-        raise ValueError(
-            f"the model's logits have shape (batch, {classes}), but split has labels up to {highest}: "
-            f"it needs at least {highest + 1} classes"
-        )
-    return classes
-
-
-def _teacher_source(
-    teacher: nn.Module | Tensor,
-    split: ImageSplit,
-    augment: Callable[[Tensor], Tensor] | None,
-    device: torch.device,
-) -> CachedTeacher | LiveTeacher:
-    if augment is None:
-        logits = teacher if isinstance(teacher, Tensor) else cached_logits(teacher, split, device=device)
-        if len(logits) != len(split):
-            raise ValueError(
-                f"teacher logits need one row for each of the {len(split)} images of split, "
-                f"got shape {tuple(logits.shape)}"
-            )
-        return CachedTeacher(logits, device)
-    probe = predict_logits(teacher, split.subset(torch.arange(2)), device=device)
-    digest = hashlib.sha256(probe.numpy().tobytes()).hexdigest()
-    return LiveTeacher(teacher, probe.shape[1], digest, bfloat16_helps(teacher, device))
+    with placed(teacher, device):
+        answers = answering(teacher, batches, features)
+        model, objective = with_features(None, features, student, answers, batches, seed)
+        return fit(
+            model, batches, objective, recipe,
+            validation=None, progress=progress, checkpoint=checkpoint, log_dir=log_dir,
+        )  # fmt: skip

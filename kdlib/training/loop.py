@@ -3,42 +3,27 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any
 
 import pandas
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from kdlib import metrics
+from kdlib._checks import non_negative_number, positive_integer, positive_number
 from kdlib.data import ImageSplit
 from kdlib.inference import channels_last, logits_of, predict_logits
 from kdlib.training import checkpoints
+from kdlib.training.batches import Batch, Batches
+from kdlib.training.objectives import Objective
 from kdlib.training.progress import Reporter, make_reporter
 from kdlib.training.tensorboard import TensorBoardLog
 
 REPORT_INTERVAL = 0.25  # seconds; more often costs kernel time and shows nothing more
-
-
-class Batch(NamedTuple):
-    positions: Tensor  # rows of the split, on the CPU
-    images: Tensor  # normalised views, on the device
-    labels: Tensor  # on the device
-    progress: float  # share of the training that is done, in [0, 1)
-
-
-@runtime_checkable
-class Objective(Protocol):
-    """What is minimised. Modules it owns (regressors) give their parameters to the optimiser."""
-
-    def __call__(self, student_logits: Tensor, batch: Batch) -> tuple[Tensor, ...]:
-        """A named tuple of scalars, such as `LossTerms`: first the total, then the terms to be recorded."""
-
-    def describe(self) -> dict[str, Any]:
-        """The settings that a checkpoint must agree with."""
-
-    def soft_targets(self, progress: float) -> Tensor | None:
-        """Soft targets to draw a histogram of, where there are any."""
 
 
 @dataclass(frozen=True)
@@ -51,22 +36,32 @@ class Recipe:
     weight_decay: float | int
     seed: int
     bfloat16: bool
-    augment: Callable[[Tensor], Tensor] | None
+    augment: Callable[[Tensor], Tensor] | None = None
+    mix: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+    views: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(f"learning_rate must be a finite number above 0, got {self.learning_rate}")
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise ValueError(f"weight_decay must be a finite number of at least 0, got {self.weight_decay}")
+        positive_integer("epochs", self.epochs)
+        positive_integer("batch_size", self.batch_size)
+        positive_number("learning_rate", self.learning_rate)
+        non_negative_number("weight_decay", self.weight_decay)
+        if isinstance(self.seed, bool) or not isinstance(self.seed, Integral):
+            raise TypeError(f"seed must be a whole number, got {type(self.seed).__name__} {self.seed!r}")
+        if self.views is not None:
+            positive_integer("views", self.views)
+            if self.augment is None:
+                raise ValueError(f"views={self.views} are views that augment draws: give augment as well")
 
     def describe(self) -> dict[str, Any]:
-        settings = asdict(self)
-        settings["augment"] = self.augment is not None
-        return settings
+        """What a checkpoint must agree with. Functions are no data: that they are there is all that is compared."""
+        return {name: bool(value) if callable(value) else value for name, value in vars(self).items()}
+
+    def batches(self, split: ImageSplit, device: torch.device, seeds: list[int] | None = None) -> Batches:
+        """The batches of a training by this recipe, for one student, or for one of each of the seeds."""
+        return Batches(
+            split, device, seeds=[self.seed] if seeds is None else seeds, batch_size=int(self.batch_size),
+            epochs=int(self.epochs), augment=self.augment, mix=self.mix, views=self.views,
+        )  # fmt: skip
 
 
 @dataclass
@@ -74,7 +69,8 @@ class History:
     """What happened in a training: one record an epoch.
 
     Each record holds `epoch`, the epoch's mean `loss`, `task` and `distill` terms (and `features`, where there
-    are feature losses), `learning_rate`, `seconds` and, with a validation split, `validation_accuracy`.
+    are feature losses), `learning_rate`, `seconds` and, with a validation split, `validation_accuracy` (or
+    `validation_mean_average_precision`, where images have several labels).
     `interrupted` tells that somebody pressed stop: the records are those of the complete epochs, and the model
     keeps the weights of its last step.
     """
@@ -86,23 +82,65 @@ class History:
         """The records as a table."""
         return pandas.DataFrame(self.records)
 
+    def validation_scores(self) -> tuple[float, ...]:
+        """What the validation split said after each epoch."""
+        return tuple(record[name] for record in self.records for name in _SCORES.values() if name in record)
+
+
+class Step:
+    """One step of training, the same for a lone student and for several in one network."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Callable[[Tensor, Batch], tuple[Tensor, ...]],
+        recipe: Recipe,
+        device: torch.device,
+        steps: int,
+        *,
+        fused: bool = False,
+    ):
+        self.model, self.objective, self.recipe, self.device = model, objective, recipe, device
+        parameters = [*model.parameters()]
+        if isinstance(objective, nn.Module):
+            parameters += [p for p in objective.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=fused or None
+        )
+        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, recipe.learning_rate, total_steps=steps + 1
+        )
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Forward, loss, backward, update; returns the loss and its terms."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
+            logits = logits_of(self.model(batch.images))
+        self.logits = logits.detach()
+        terms = self.objective(logits.float(), batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        terms.total.sum().backward()
+        self.optimizer.step()
+        self.scheduler.step()
+        return terms
+
 
 def fit(
     model: nn.Module,
-    split: ImageSplit,
+    batches: Batches,
     objective: Objective,
     recipe: Recipe,
     *,
-    device: torch.device,
     validation: ImageSplit | None,
     progress: bool | Reporter,
     checkpoint: str | Path | None,
     log_dir: str | Path | None,
 ) -> History:
     """Train `model` in place; see `kdlib.training` for the arguments."""
-    run = _Run(model, split, objective, recipe, device, make_reporter(progress))
+    device = batches.device
+    run = _Run(model, batches, objective, recipe, make_reporter(progress))
     path = Path(checkpoint) if checkpoint is not None else None
-    settings = recipe.describe() | objective.describe() | {"split": split.digest()}
+    # Described only where it is written down: a live teacher is asked for it.
+    settings = recipe.describe() | objective.describe() | {"split": batches.stored.digest()} if path else {}
     history = run.resume(path, settings) if path else History()
     log = TensorBoardLog(log_dir) if log_dir is not None else None
     # Batches and dropout draw from the global generator; the caller gets it back untouched.
@@ -110,9 +148,9 @@ def fit(
     try:
         with channels_last(model), own_random:
             for epoch in range(len(history.records), recipe.epochs):
-                record = run.epoch(epoch)
+                record = run.epoch(epoch, history.validation_scores())
                 if validation is not None:
-                    record["validation_accuracy"] = _accuracy(model, validation, device)
+                    record |= _validation_score(model, validation, device)
                 history.records.append(record)
                 if log:
                     log.write(record, objective.soft_targets(record["epoch"] / recipe.epochs))
@@ -131,79 +169,45 @@ class _Run:
     """The moving parts of one training."""
 
     def __init__(
-        self,
-        model: nn.Module,
-        split: ImageSplit,
-        objective: Objective,
-        recipe: Recipe,
-        device: torch.device,
-        report: Reporter,
+        self, model: nn.Module, batches: Batches, objective: Objective, recipe: Recipe, report: Reporter
     ):
-        self.model, self.objective, self.recipe, self.device, self.report = model, objective, recipe, device, report
-        self.labels = split.labels.to(device)
-        self.images = split.images.to(device)
-        shape = (1, -1, 1, 1)
-        self.scale = (1 / (255 * split.std)).view(shape).to(device)
-        self.shift = (-split.mean / split.std).view(shape).to(device)
-        self.steps_per_epoch = math.ceil(len(split) / recipe.batch_size)
-        self.steps = self.steps_per_epoch * recipe.epochs
-        parameters = [*model.parameters()]
-        if isinstance(objective, nn.Module):
-            parameters += [p for p in objective.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-        )
-        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, recipe.learning_rate, total_steps=self.steps + 1
-        )
-        self.next_report = 0.0
+        self.model, self.batches, self.objective, self.recipe = model, batches, objective, recipe
+        self.steps = batches.steps * recipe.epochs
+        self.step = Step(model, objective, recipe, batches.device, self.steps)
+        self.frozen_norms = _frozen_norms(model)
+        self.report, self.next_report = report, 0.0
 
-    def epoch(self, epoch: int) -> dict[str, float | int]:
-        """One pass over the split in an order that depends on the seed and the epoch alone, so that a resumed
-        training continues exactly as an uninterrupted one."""
+    def epoch(self, epoch: int, scores: tuple[float, ...]) -> dict[str, float | int]:
+        """One pass over the images."""
         started = time.perf_counter()
-        torch.manual_seed((self.recipe.seed * 1_000_003 + epoch) % 2**63)
         self.model.train()
-        order = torch.randperm(len(self.labels))
-        totals = torch.zeros((), device=self.device)
-        # Batches of nearly equal size: a leftover batch of one image would break batch norm.
-        for index, positions in enumerate(order.tensor_split(self.steps_per_epoch)):
-            step = epoch * self.steps_per_epoch + index
-            terms = self.step(positions, step / self.steps)
-            totals = totals + torch.stack(terms).detach() * len(positions)
-            self._report(epoch, step + 1, terms)
-        means = _by_name(terms, totals / len(order))
+        for norm in self.frozen_norms:
+            norm.eval()
+        totals = torch.zeros((), device=self.batches.device)
+        for number, batch in enumerate(
+            self.batches.epoch(epoch, scores), start=epoch * self.batches.steps + 1
+        ):
+            terms = self._step(batch, epoch)
+            totals = totals + torch.stack(terms).detach() * len(batch.rows)
+            self._report(epoch, number, terms)
+        means = _by_name(terms, totals / self.batches.images_per_epoch)
         if not math.isfinite(means["loss"]):
-            raise FloatingPointError(
-                f"the loss is {means['loss']} in epoch {epoch + 1}; learning_rate={self.recipe.learning_rate} "
-                "may be too high"
-            )
+            raise diverged(means["loss"], self.recipe, epoch)
         return {
             "epoch": epoch + 1,
             **means,
-            "learning_rate": self.scheduler.get_last_lr()[0],
+            "learning_rate": self.step.scheduler.get_last_lr()[0],
             "seconds": time.perf_counter() - started,
         }
 
-    def step(self, positions: Tensor, progress: float) -> tuple[Tensor, ...]:
-        batch = self._batch(positions, progress)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
-            logits = logits_of(self.model(batch.images))
-        terms = self.objective(logits.float(), batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        terms.total.backward()
-        self.optimizer.step()
-        self.scheduler.step()
-        return terms
-
-    def _batch(self, positions: Tensor, progress: float) -> Batch:
-        on_device = positions.to(self.device)
-        images = self.images[on_device]
-        if self.recipe.augment is not None:
-            images = self.recipe.augment(images)
-        normalized = torch.addcmul(self.shift, images.float(), self.scale)
-        normalized = normalized.contiguous(memory_format=torch.channels_last)
-        return Batch(positions, normalized, self.labels[on_device], progress)
+    def _step(self, batch: Batch, epoch: int) -> tuple[Tensor, ...]:
+        try:
+            return self.step(batch)
+        except ValueError as error:
+            # A loss refuses logits that are not finite: in the middle of a training the student has diverged.
+            if not self.step.logits.isfinite().all():
+                raise diverged(math.nan, self.recipe, epoch) from error
+            raise
 
     def _report(self, epoch: int, step: int, terms: tuple[Tensor, ...]) -> None:
         now = time.monotonic()
@@ -218,8 +222,8 @@ class _Run:
             "settings": settings,
             "records": history.records,
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
+            "optimizer": self.step.optimizer.state_dict(),
+            "scheduler": self.step.scheduler.state_dict(),
         }
         if isinstance(self.objective, nn.Module):
             state["objective"] = self.objective.state_dict()
@@ -233,11 +237,27 @@ class _Run:
             self.model.load_state_dict(state["model"])
         except RuntimeError as error:
             raise ValueError(f"checkpoint={str(path)!r} belongs to another network: {error}") from error
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
+        self.step.optimizer.load_state_dict(state["optimizer"])
+        self.step.scheduler.load_state_dict(state["scheduler"])
         if isinstance(self.objective, nn.Module):
             self.objective.load_state_dict(state["objective"])
         return History(records=state["records"])
+
+
+def diverged(loss: float, recipe: Recipe, epoch: int) -> FloatingPointError:
+    """What to raise where a training has no finite loss any more."""
+    rate = recipe.learning_rate
+    return FloatingPointError(
+        f"the loss is {loss} in epoch {epoch + 1}; learning_rate={rate} may be too high"
+    )
+
+
+def _frozen_norms(model: nn.Module) -> list[nn.Module]:
+    """Batch norm that somebody froze, by eval mode and weights without gradient: its statistics stay as they are."""
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and not module.training]
+    return [
+        norm for norm in norms if [*norm.parameters()] and not any(p.requires_grad for p in norm.parameters())
+    ]
 
 
 def _by_name(terms: tuple[Tensor, ...], values: Tensor) -> dict[str, float]:
@@ -245,6 +265,11 @@ def _by_name(terms: tuple[Tensor, ...], values: Tensor) -> dict[str, float]:
     return dict(zip(("loss", *terms._fields[1:]), values.tolist(), strict=True))
 
 
-def _accuracy(model: nn.Module, split: ImageSplit, device: torch.device) -> float:
-    predicted = predict_logits(model, split, device=device).argmax(dim=1)
-    return (predicted == split.labels).float().mean().item()
+_SCORES = {True: "validation_accuracy", False: "validation_mean_average_precision"}
+
+
+def _validation_score(model: nn.Module, split: ImageSplit, device: torch.device) -> dict[str, float]:
+    logits = predict_logits(model, split, device=device)
+    if not split.has_classes:
+        return {_SCORES[False]: metrics.mean_average_precision(logits, split)}
+    return {_SCORES[True]: (logits.argmax(dim=1) == split.labels).float().mean().item()}

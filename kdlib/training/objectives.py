@@ -1,97 +1,116 @@
-"""What a training minimises: labels, or a teacher's logits that are known beforehand or asked for at every step."""
+"""What a training minimises on logits: the labels' term, and the teacher's."""
 
-import hashlib
-from typing import Any
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdlib.inference import logits_of
-from kdlib.losses import LossTerms, distillation_loss
-from kdlib.teachers import freeze
-from kdlib.training.loop import Batch
+from kdlib.features.terms import written
+from kdlib.losses import LossTerms, soft_target_loss, weighted_terms
+from kdlib.training import schedules
+from kdlib.training.batches import Batch
+from kdlib.training.calls import chosen, wanted
 from kdlib.training.schedules import Schedule
+from kdlib.training.teacher import Teacher
+
+Loss = Callable[..., Tensor]
+TaskLoss = Callable[[Tensor, Tensor], Tensor]
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """What is minimised. Modules it owns (regressors) give their parameters to the optimiser."""
+
+    def __call__(self, student_logits: Tensor, batch: Batch) -> tuple[Tensor, ...]:
+        """A named tuple of scalars, such as `LossTerms`: first the total, then the terms to be recorded."""
+
+    def describe(self) -> dict[str, Any]:
+        """The settings that a checkpoint must agree with."""
+
+    def soft_targets(self, progress: float) -> Tensor | None:
+        """Soft targets to draw a histogram of, where there are any."""
 
 
 class LabelObjective:
-    """Cross-entropy with the labels, smoothed or not."""
+    """The labels alone."""
 
-    def __init__(self, label_smoothing: float | int):
-        self.label_smoothing = label_smoothing
+    def __init__(self, task_loss: TaskLoss = F.cross_entropy):
+        self.task_loss = task_loss
 
     def __call__(self, student_logits: Tensor, batch: Batch) -> LossTerms:
-        loss = F.cross_entropy(student_logits, batch.labels, label_smoothing=float(self.label_smoothing))
+        loss = self.task_loss(student_logits, batch.labels)
         return LossTerms(total=loss, task=loss, distill=torch.zeros_like(loss))
 
     def describe(self) -> dict[str, Any]:
-        return {"objective": "labels", "label_smoothing": self.label_smoothing}
+        return {"objective": "labels", "task_loss": written(self.task_loss)}
 
     def soft_targets(self, progress: float) -> None:
         return None
 
 
-class CachedTeacher:
-    """A teacher's logits, looked up by the row of the image."""
+class DistillationObjective(nn.Module):
+    """alpha * loss(student, teacher) + (1 - alpha) * task_loss(student, labels).
 
-    def __init__(self, logits: Tensor, device: torch.device):
-        self.logits = logits.detach().float().to(device)
-        self.classes = logits.shape[1]
+    Args:
+        teacher: whose logits are matched.
+        temperature, alpha: schedules.
+        loss: the teacher's term; what its signature names of temperature and labels is passed.
+        task_loss: the labels' term; None where the labels say nothing and alpha is 1.
+    """
 
-    def __call__(self, batch: Batch) -> Tensor:
-        return self.logits[batch.positions.to(self.logits.device)]
-
-    def sample(self) -> Tensor:
-        return self.logits
-
-    def describe(self) -> str:
-        return "cached " + hashlib.sha256(self.logits.cpu().numpy().tobytes()).hexdigest()
-
-
-class LiveTeacher:
-    """A teacher that is asked about each augmented view."""
-
-    def __init__(self, module: nn.Module, classes: int, digest: str, bfloat16: bool):
-        self.module, self.classes, self.digest, self.bfloat16 = freeze(module), classes, digest, bfloat16
-        self.last: Tensor | None = None
-
-    def __call__(self, batch: Batch) -> Tensor:
-        with torch.no_grad(), torch.autocast(batch.images.device.type, torch.bfloat16, enabled=self.bfloat16):
-            self.last = logits_of(self.module(batch.images)).float()
-        return self.last
-
-    def sample(self) -> Tensor | None:
-        return self.last
-
-    def describe(self) -> str:
-        return "live " + self.digest
-
-
-class DistillationObjective:
-    """`kdlib.losses.distillation_loss` with scheduled temperature and alpha."""
-
-    def __init__(self, teacher: CachedTeacher | LiveTeacher, temperature: Schedule, alpha: Schedule):
+    def __init__(
+        self,
+        teacher: Teacher,
+        temperature: Schedule,
+        alpha: Schedule,
+        loss: Loss = soft_target_loss,
+        task_loss: TaskLoss | None = F.cross_entropy,
+    ):
+        super().__init__()
         self.teacher, self.temperature, self.alpha = teacher, temperature, alpha
+        self.loss, self.task_loss = loss, task_loss
+        self._wanted = wanted(loss, ("temperature", "labels"), name="loss")
 
-    def __call__(self, student_logits: Tensor, batch: Batch) -> LossTerms:
-        return distillation_loss(
-            student_logits,
-            self.teacher(batch),
-            batch.labels,
-            temperature=self.temperature(batch.progress),
-            alpha=self.alpha(batch.progress),
-        )
+    def forward(self, student_logits: Tensor, batch: Batch) -> LossTerms:
+        alpha = schedules.value(self.alpha, batch.progress, batch.accuracies)
+        distill = self.teacher_term(student_logits, self.teacher.logits(batch), batch)
+        if self.task_loss is None:
+            task = torch.full_like(distill, math.nan)
+        else:
+            task = self.task_loss(student_logits, batch.labels)
+        return weighted_terms(distill, task, alpha)
+
+    def teacher_term(self, student_logits: Tensor, teacher_logits: Tensor, batch: Batch) -> Tensor:
+        """The loss of the door `loss=`, with what it wants to know."""
+        offered = {
+            "temperature": lambda: schedules.value(self.temperature, batch.progress, batch.accuracies),
+            "labels": lambda: batch.labels,
+        }
+        return self.loss(student_logits, teacher_logits, **chosen(self._wanted, offered))
 
     def describe(self) -> dict[str, Any]:
-        # A schedule is a function; its values at a few points are what a checkpoint can compare.
-        points = [0.0, 0.25, 0.5, 0.75, 1.0]
         return {
             "objective": "distillation",
             "teacher": self.teacher.describe(),
-            "temperature": [float(self.temperature(point)) for point in points],
-            "alpha": [float(self.alpha(point)) for point in points],
+            "temperature": schedules.describe(self.temperature),
+            "alpha": schedules.describe(self.alpha),
+            "loss": written(self.loss),
+            "task_loss": written(self.task_loss),
         }
 
     def soft_targets(self, progress: float) -> Tensor | None:
-        logits = self.teacher.sample()
-        return None if logits is None else (logits / self.temperature(progress)).softmax(dim=1)
+        logits = self.teacher.recent_logits()
+        return (
+            None if logits is None else (logits / schedules.value(self.temperature, progress)).softmax(dim=1)
+        )
+
+
+def smoothed(label_smoothing: float | int) -> TaskLoss:
+    """Cross-entropy with labels that are smoothed, or as they are."""
+    if not label_smoothing:
+        return F.cross_entropy
+    return functools.partial(F.cross_entropy, label_smoothing=float(label_smoothing))

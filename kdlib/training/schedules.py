@@ -1,17 +1,19 @@
 """Temperature and alpha over training.
 
-A schedule is a callable from progress in [0, 1] (0 at the first step, 1 at the last) to a number.  The
-schedules here are small values: they compare, print and pickle, so they can be sent to another process.
+A schedule is a callable from progress in [0, 1] (0 at the first step, 1 at the last) to a number. One that has the
+attribute `listens = True` is called with the validation accuracies of all epochs so far as well, so its value
+follows from what a checkpoint records anyway. The schedules here are small values: they compare, print and
+pickle, so they can be sent to another process.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from kdlib._checks import finite_number, fraction, open_fraction, positive_number
+from kdlib._checks import finite_number, fraction, open_fraction, positive_integer, positive_number
 
-Schedule = Callable[[float], float]
+Schedule = Callable[..., float]
 _RANGES = {"temperature": positive_number, "alpha": fraction}
 
 
@@ -80,15 +82,66 @@ class warmup:
         return _between(self.start, self.end, min(fraction("progress", progress) / self.share, 1.0))
 
 
+@dataclass(frozen=True)
+class on_plateau:
+    """From `start` towards `stop`, by `step` each time that the validation accuracy stalls.
+
+    It stalls where `patience` epochs in a row do not exceed the best accuracy so far; then counting begins anew.
+    Needs `validation=` in the training. `on_plateau(0.5, 0.9, step=0.1, patience=3)` for alpha trusts the teacher
+    more once the labels have no more to give.
+
+    Args:
+        start, stop: first and last value, in either order.
+        step: above 0; the last step ends at `stop`.
+        patience: epochs, at least 1.
+
+    Raises:
+        ValueError: a number out of its range.
+    """
+
+    start: float | int
+    stop: float | int
+    step: float | int = 0.1
+    patience: int = 3
+
+    listens: ClassVar[bool] = True
+
+    def __post_init__(self):
+        finite_number("start", self.start)
+        finite_number("stop", self.stop)
+        positive_number("step", self.step)
+        positive_integer("patience", self.patience)
+
+    def __call__(self, progress: float | int, accuracies: Sequence[float] = ()) -> float:
+        fraction("progress", progress)
+        moved = self.step * self._stalls(accuracies)
+        if self.start <= self.stop:
+            return float(min(self.stop, self.start + moved))
+        return float(max(self.stop, self.start - moved))
+
+    def _stalls(self, accuracies: Sequence[float]) -> int:
+        best, waited, stalls = -math.inf, 0, 0
+        for accuracy in accuracies:
+            waited = 0 if accuracy > best else waited + 1
+            best = max(best, accuracy)
+            if waited == self.patience:
+                stalls, waited = stalls + 1, 0
+        return stalls
+
+
 def as_schedule(value: Any, *, name: str) -> Schedule:
     """A schedule from a number or a schedule, whose every value is in the range of what it is for.
 
-    value: a number, or any callable of progress.
-    name: "temperature" (above 0) or "alpha" (in [0, 1]).
-
     The range is checked at both ends now, so that a bad schedule fails before training, and again at
-    every call.  Raises ValueError, naming `name`, where a value leaves the range, TypeError where it is no
-    number.
+    every call.
+
+    Args:
+        value: a number, or any callable of progress.
+        name: "temperature" (above 0) or "alpha" (in [0, 1]).
+
+    Raises:
+        ValueError: a value out of its range; the message names `name`.
+        TypeError: a value that is no number.
     """
     if name not in _RANGES:
         raise ValueError(f"name must be one of {sorted(_RANGES)}, got {name!r}")
@@ -97,6 +150,8 @@ def as_schedule(value: Any, *, name: str) -> Schedule:
     schedule = _InRange(value, name)
     schedule(0.0)
     schedule(1.0)
+    if isinstance(value, on_plateau):  # its last value may come at any time
+        _RANGES[name](f"{name}'s stop", value.stop)
     return schedule
 
 
@@ -105,8 +160,31 @@ class _InRange:
     schedule: Schedule
     name: str
 
-    def __call__(self, progress: float | int) -> float:
-        return _RANGES[self.name](f"{self.name} at progress {progress:g}", self.schedule(progress))
+    @property
+    def listens(self) -> bool:
+        return getattr(self.schedule, "listens", False)
+
+    def __call__(self, progress: float | int, accuracies: Sequence[float] = ()) -> float:
+        found = self.schedule(progress, accuracies) if self.listens else self.schedule(progress)
+        return _RANGES[self.name](f"{self.name} at progress {progress:g}", found)
+
+
+def value(schedule: Schedule, progress: float | int, accuracies: Sequence[float] = ()) -> float:
+    """The schedule's value now: a listening one is told the validation accuracies of the epochs so far."""
+    return schedule(progress, accuracies) if listens(schedule) else schedule(progress)
+
+
+def listens(schedule: Schedule) -> bool:
+    """Whether a schedule wants the validation accuracies."""
+    return getattr(schedule, "listens", False)
+
+
+def describe(schedule: Schedule) -> Any:
+    """What a checkpoint can compare: a schedule is a function, so its values at a few points; a listening one's
+    settings."""
+    if listens(schedule):
+        return repr(getattr(schedule, "schedule", schedule))
+    return [float(schedule(point)) for point in (0.0, 0.25, 0.5, 0.75, 1.0)]
 
 
 def _between(start: float | int, end: float | int, share: float) -> float:

@@ -16,7 +16,9 @@ class TensorBoardLog:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ModuleNotFoundError as error:
-            raise ModuleNotFoundError("log_dir= needs the package tensorboard: pip install tensorboard") from error
+            raise ModuleNotFoundError(
+                "log_dir= needs the package tensorboard: pip install tensorboard"
+            ) from error
         self._writer = SummaryWriter(str(log_dir))
 
     def write(self, record: dict[str, float | int], soft_targets: Tensor | None) -> None:

@@ -1,0 +1,160 @@
+"""What a training is asked to do, checked once, before anything is trained."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kdlib import _checks
+from kdlib.data import ImageDataset, ImageSplit
+from kdlib.inference import predict_logits
+from kdlib.training import schedules
+from kdlib.training.batches import Batches
+from kdlib.training.objectives import DistillationObjective, TaskLoss
+
+_EPSILON = 1e-3  # by which the labels of an image may miss a sum of 1
+
+
+def split_rule(name: str, value: Any) -> ImageSplit:
+    """A rule for `kdlib._checks.checked`: images with labels."""
+    if isinstance(value, ImageDataset):
+        raise ValueError(
+            f"{name} must be an ImageSplit, got an ImageDataset: take its .train, .validation or .test"
+        )
+    if not isinstance(value, ImageSplit):
+        raise TypeError(f"{name} must be an ImageSplit, got {type(value).__name__}")
+    return value
+
+
+def optional_split_rule(name: str, value: Any) -> ImageSplit | None:
+    """Likewise, or None."""
+    return None if value is None else split_rule(name, value)
+
+
+def network_rule(name: str, value: Any) -> nn.Module:
+    """A rule: a network that can be trained."""
+    if not isinstance(value, nn.Module):
+        raise TypeError(f"{name} must be a torch.nn.Module, got {type(value).__name__}")
+    return value
+
+
+def teacher_rule(name: str, value: Any) -> nn.Module | Tensor:
+    """A rule: a network, or its logits as a tensor or NumPy array."""
+    if isinstance(value, np.ndarray):
+        value = torch.from_numpy(np.ascontiguousarray(value))
+    if isinstance(value, Tensor):
+        if value.ndim != 2 or not value.is_floating_point():
+            raise ValueError(
+                f"{name} must be a module, or floating-point logits (n, classes), got {value.dtype} of shape "
+                f"{tuple(value.shape)}"
+            )
+        _checks.all_finite(f"{name} logits", value)
+        return value
+    if isinstance(value, nn.Module):
+        return value
+    if callable(getattr(value, "module", None)):
+        raise ValueError(f"{name} is a {type(value).__name__}: give the network in it, by its .module()")
+    hint = "; make one of several by kdlib.teachers.combine" if isinstance(value, list | tuple) else ""
+    raise TypeError(f"{name} must be a torch.nn.Module or its logits, got {type(value).__name__}{hint}")
+
+
+def refuse_same(student: nn.Module, teacher: nn.Module | Tensor) -> None:
+    """A network cannot teach itself while it changes, nor while parts of it change."""
+    if student is teacher:
+        raise ValueError(
+            "student and teacher are the same object; a network cannot teach itself while it changes"
+        )
+    if isinstance(teacher, nn.Module):
+        trained = {id(parameter) for parameter in student.parameters() if parameter.requires_grad}
+        if any(id(parameter) in trained for parameter in teacher.parameters()):
+            raise ValueError(
+                "student and teacher share weights that would be trained: copy.deepcopy the teacher, or freeze them"
+            )
+
+
+def check_student(student: nn.Module, split: ImageSplit, device: torch.device) -> Tensor:
+    """The student's logits of two images, (2, classes)."""
+    if len(split) < 2:
+        raise ValueError(f"split must hold at least 2 images to train on, got {len(split)}")
+    if not any(parameter.requires_grad for parameter in student.parameters()):
+        raise ValueError("the model has no weights that take a gradient: nothing would be trained")
+    logits = predict_logits(student, split.subset(torch.arange(2)), device=device)
+    if not logits.isfinite().all():
+        raise ValueError(
+            "the model's logits are not finite before training: its weights are not, or overflow"
+        )
+    classes = logits.shape[1]
+    if not split.has_classes:
+        if split.labels.shape[1] != classes:
+            raise ValueError(
+                f"the model's logits have shape (batch, {classes}), but split has labels of shape "
+                f"{tuple(split.labels.shape)}"
+            )
+    elif (highest := int(split.labels.max())) >= classes:
+        raise ValueError(
+            f"the model's logits have shape (batch, {classes}), but split has labels up to {highest}: "
+            f"it needs at least {highest + 1} classes"
+        )
+    return logits
+
+
+def check_task_loss(task_loss: TaskLoss, split: ImageSplit) -> None:
+    """Cross-entropy wants one label an image, or probabilities that sum to 1."""
+    if not callable(task_loss):
+        raise TypeError(
+            f"task_loss must be a function (student_logits, labels) -> scalar, got {task_loss!r:.80}"
+        )
+    if getattr(task_loss, "func", task_loss) is not F.cross_entropy or split.has_classes:
+        return
+    sums = split.labels.sum(dim=1)
+    if ((sums - 1).abs() > _EPSILON).any():
+        raise ValueError(
+            f"task_loss=cross_entropy needs labels that sum to 1 in every image, got sums from {sums.min():.4g} to "
+            f"{sums.max():.4g}; for several labels an image give "
+            "task_loss=torch.nn.functional.binary_cross_entropy_with_logits"
+        )
+
+
+def check_terms_on(name: str, term: Callable[[Tensor], Tensor], logits: Tensor) -> None:
+    """A loss is a finite scalar that depends on the student's logits.
+
+    Raises:
+        ValueError: it is not; the message names `name`.
+    """
+    logits = logits.detach().clone().requires_grad_()
+    with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        value = term(logits)
+    if not isinstance(value, Tensor) or value.ndim != 0:
+        got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"{name} must return a scalar tensor, such as a mean over the batch, got {got}")
+    if not value.requires_grad:
+        raise ValueError(f"{name} must depend on the student's logits: its value carries no gradient")
+    if not value.isfinite():
+        raise ValueError(f"{name} must return a finite number, got {value.item()} for the untrained student")
+
+
+def check_losses(objective: DistillationObjective, batches: Batches, student_logits: Tensor) -> None:
+    """Try both terms on two images."""
+    rows = torch.arange(2) * batches.views
+    with torch.random.fork_rng(devices=[]):
+        batch = batches.batch(rows, 0.0)
+    student_logits = student_logits.to(batches.device)
+    teacher_logits = objective.teacher.logits(batch)
+    if teacher_logits.shape[1] != student_logits.shape[1]:
+        raise ValueError(
+            f"student and teacher must have the same classes: student logits have shape "
+            f"(batch, {student_logits.shape[1]}), teacher logits (batch, {teacher_logits.shape[1]})"
+        )
+    check_terms_on("loss", lambda z: objective.teacher_term(z, teacher_logits, batch), student_logits)
+    if objective.task_loss is not None:
+        check_terms_on("task_loss", lambda z: objective.task_loss(z, batch.labels), student_logits)
+
+
+def check_listening(validation: ImageSplit | None, **scheduled: schedules.Schedule) -> None:
+    """A schedule that listens needs something to hear."""
+    for name, schedule in scheduled.items():
+        if schedules.listens(schedule) and validation is None:
+            raise ValueError(f"{name} listens to the validation accuracy: give validation as well")
