@@ -267,7 +267,7 @@ print(results.provenance("lesson01-gain"))
 #
 # Two lists of accuracies, one entry a seed. Return the mean gain and the ends of its 95 % interval.
 
-# %% exercise="paired_gain" tags=["projector"]
+# %% exercise="paired_gain"
 
 # %% [markdown]
 # ## 4. Can a student recognise what it has never seen?

@@ -134,14 +134,14 @@ widgets.temperature_hero(
 # %% [markdown]
 # ### Exercise: the entropy of a softened prediction
 
-# %% exercise="softened_entropy" tags=["projector"]
+# %% exercise="softened_entropy"
 
 # %% [markdown]
 # ### Exercise: which temperature makes it that soft?
 #
 # The same temperature softens a sure prediction less than a torn one. Find the temperature for a wanted entropy.
 
-# %% exercise="temperature_for_entropy" tags=["projector"]
+# %% exercise="temperature_for_entropy"
 
 # %% [markdown]
 # ## 2. Which classes does the teacher take for relatives?
@@ -205,7 +205,7 @@ widgets.strip(
     caption="the same over the temperature. Watch what changes (all distances) and what hardly does (who is near whom).",
 )
 
-# %% tags=["projector"]
+# %%
 def families(tree):
     """The sets of classes that the tree joins, from pairs up to all but the whole."""
     joined = [frozenset(leaf.pre_order()) for leaf in hierarchy.to_tree(tree, rd=True)[1]]
@@ -312,7 +312,7 @@ widgets.explorer(
 #
 # Derive the gradient of $T^2\, \mathrm{KL}$ in the student's logits, and write it down.
 
-# %% exercise="soft_gradient" tags=["projector"]
+# %% exercise="soft_gradient"
 
 # %% [markdown]
 # ### What does leaving it out do to a student?
@@ -320,7 +320,7 @@ widgets.explorer(
 # Without $T^2$ the terms have the weights $\alpha$ and $1 - \alpha$ on paper, and others in truth. Up to the size of
 # the whole, which the optimiser evens out, it is a loss *with* $T^2$ and a smaller alpha:
 
-# %% tags=["projector"]
+# %%
 # NBVAL_CHECK_OUTPUT
 print(inspect.getsource(lesson02.alpha_without_square))
 for T in (1, 2, 4, 8, 24):
@@ -349,7 +349,7 @@ print(results.provenance("lesson02-without-square"))
 #
 # ### Exercise: repair a term that vanishes
 
-# %% exercise="repair_vanishing_term" tags=["projector"]
+# %% exercise="repair_vanishing_term"
 
 # %% [markdown]
 # ## 4. What remains when the temperature grows without bound?

@@ -172,7 +172,7 @@ share_prediction
 # %% [markdown]
 # ### Exercise: the teacher's share
 
-# %% exercise="distill_share" tags=["projector"]
+# %% exercise="distill_share"
 
 # %% [markdown]
 # During every training of section 4 the share was noted in each step. Here it is over the epochs. A dashed line is the
@@ -245,7 +245,7 @@ share_prediction.compare(f"{mean_share[4.0, 0.5].mean:.2f} of the gradient")
 # The scale $s$ changes the size of the gradient, as another learning rate would under plain gradient descent. AdamW,
 # which divides by that size, hardly notices it. What is left is another $\alpha$.
 
-# %% tags=["projector"]
+# %%
 # NBVAL_CHECK_OUTPUT
 generator = torch.Generator().manual_seed(0)
 zs, vs = 3 * torch.randn(2, 64, 10, generator=generator, dtype=torch.float64)
@@ -590,7 +590,7 @@ scarce_prediction
 # %%
 print(inspect.getsource(lesson03.BalancedLosses.__call__))
 
-# %% tags=["projector"]
+# %%
 scarce = results.read("lesson03-scarce")
 families = {100: ("label", "the 100 labelled images"), 1000: ("teacher", "and 900 images without labels")}
 few_labels = {n: rows.pivot(index="seed", columns="alpha", values="test") for n, rows in scarce.groupby("images")}

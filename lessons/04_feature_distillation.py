@@ -57,7 +57,7 @@ figures.use_style()
 #
 # ### Exercise: attention maps by hand
 
-# %% exercise="attention_rows" tags=["projector"]
+# %% exercise="attention_rows"
 
 # %% [markdown]
 # Now train two students from the same weights on the same 1,000 images: one with labels only, one with the teacher's
@@ -138,7 +138,7 @@ widgets.explorer(
 # Pictures persuade too easily. How far are the maps of each student from the teacher's, over 500 images? The distance
 # is the one of the exercise: between rows of length one, so 0 is equal, and 1.41 is active in entirely other places.
 
-# %% tags=["projector"]
+# %%
 def map_distance(mine, theirs):
     """Mean L2 distance between normalised attention maps."""
     rows = [F.normalize(features.attention_map(values).flatten(1), dim=1) for values in (mine, theirs)]
@@ -183,7 +183,7 @@ assert np.isclose(cka(x, unrelated), features.centered_kernel_alignment(x, unrel
 # The formula as published calls even unrelated features somewhat alike, the more so the more features there are for each
 # image. From here on we use the estimate without that bias.
 
-# %% tags=["projector"]
+# %%
 cka_prediction = predict(
     "The student learned from the teacher's logits only. Are its layers more like the teacher's than those of the "
     "student of labels?",
@@ -191,7 +191,7 @@ cka_prediction = predict(
 )
 cka_prediction
 
-# %% tags=["projector"]
+# %%
 untrained = features.teacher_features(models.build("tiny-cnn", seed=0).eval(), looked_at, student_layers)
 known = {"before training": untrained, **of_student}
 maps = {name: features.alignment_map(values, of_teacher) for name, values in known.items()}
@@ -234,7 +234,7 @@ for names, shape in couples.items():
 # Back to the question, with ten students of each kind. Beside labels and distillation there are two that also imitate
 # features, by losses of the next section.
 
-# %% tags=["projector"]
+# %%
 likeness = results.read("lesson04-likeness")
 measures = ["CKA 14", "CKA 7", "distance 14", "distance 7"]
 alike = {method: rows.set_index("seed") for method, rows in likeness.groupby("method", sort=False)}
@@ -334,7 +334,7 @@ assert torch.isclose(flow_loss((s, s + 1), (t, t + 1)), features.flow_loss((s, s
 #
 # ### Exercise: why Gram matrices need no regressor
 
-# %% exercise="gram_difference" tags=["projector"]
+# %% exercise="gram_difference"
 
 # %%
 def similarity_loss(s, t):
@@ -447,7 +447,7 @@ print(f"with a batch of 64 the loss is {ratio:.0f} times too small: whoever tune
 # %% [markdown]
 # ### Exercise: repair it
 
-# %% exercise="repair_similarity" tags=["projector"]
+# %% exercise="repair_similarity"
 
 # %% [markdown]
 # ## 4. Does a feature loss add to distillation?
@@ -459,7 +459,7 @@ print(f"with a batch of 64 the loss is {ratio:.0f} times too small: whoever tune
 # %%
 print(inspect.getsource(lesson04.feature_student))
 
-# %% tags=["projector"]
+# %%
 method_prediction = predict(
     "Nine feature losses, each tuned, each on top of distillation. How many are clearly better than distillation alone?",
     "none", "a few", "most of them", default="most of them",
@@ -469,7 +469,7 @@ method_prediction
 # %% [markdown]
 # One pair of students here and now, with the hint:
 
-# %% tags=["projector"]
+# %%
 budget = {"images": profile.choose(ci=100, lesson=1000, full=1000), "epochs": profile.choose(ci=1, lesson=20, full=20)}
 weight = lesson04.best_weight("hint")
 for method in ("distillation", "hint"):
@@ -479,7 +479,7 @@ for method in ("distillation", "hint"):
 # %% [markdown]
 # And the recorded comparison, ten seeds each.
 
-# %% tags=["projector"]
+# %%
 recorded = results.read("lesson04-methods").pivot(index="seed", columns="method", values="accuracy")
 added = {method: metrics.paired_interval(recorded[method], recorded["distillation"]) for method in lesson04.METHODS}
 order = sorted(added, key=lambda method: added[method].mean)
@@ -497,7 +497,7 @@ with figures.style():
 figures.show(figure, "what each feature loss adds to distillation, at the weight chosen on validation: ten paired seeds "
              "(dots), their mean and 95 % interval. The line at zero is distillation alone.")
 
-# %% tags=["projector"]
+# %%
 base = metrics.paired_interval(recorded["distillation"], recorded["labels only"])
 alone = metrics.paired_interval(recorded["relational, no logits"], recorded["labels only"])
 print(f"distillation over labels only         {plots.points(base)}")
@@ -588,7 +588,7 @@ widgets.strip(
 # but each image gets the teacher's features of *another* image. Knowledge about the image is gone, everything else is
 # as before.
 
-# %% tags=["projector"]
+# %%
 control = {}
 for method in ("hint", "relational"):
     mixed_up = f"{method}, shuffled"
@@ -622,14 +622,14 @@ for method in ("hint", "relational"):
 # %%
 print(inspect.getsource(lesson04_new_classes.stage_one))
 
-# %% tags=["projector"]
+# %%
 new_prediction = predict(
     "Ten labelled images in all. Whose student recognises most of the new classes?",
     "labels only", "logits, though of the wrong classes", "features",
 )
 new_prediction
 
-# %% tags=["projector"]
+# %%
 few = results.read("lesson04-new-classes-tuning")
 few_labels = {}
 for per_class, rows in few.groupby("per_class"):
