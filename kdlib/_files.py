@@ -37,6 +37,16 @@ def write(path: Path, content: bytes | Callable[[BinaryIO], None]) -> Path:
     return path
 
 
+def writable_folder(folder: Path) -> Path:
+    """The folder, made where it is missing, after a file could be written into it.
+
+    Raises:
+        OSError: it cannot be made or written, which is better known before a long computation than after it.
+    """
+    write(folder / ".kdlib-writable", b"").unlink()
+    return folder
+
+
 def cache_folder() -> Path | None:
     """Where this user keeps what can be fetched or computed again; None for a user without a home folder."""
     from platformdirs import user_cache_path

@@ -115,7 +115,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _train_teacher(options: argparse.Namespace) -> int:
-    from kdlib.teacher_training import train_teacher
+    from kdlib.training.teacher_recipe import train_teacher
 
     manifest = train_teacher(
         options.dataset, root=options.root, out=options.out, epochs=options.epochs, seed=options.seed

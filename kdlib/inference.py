@@ -71,9 +71,16 @@ def preprocessing_of(model: nn.Module) -> Preprocessing | None:
 def seen_by(
     model: nn.Module, split: ImageSplit, positions: Tensor
 ) -> Float[Tensor, "k channels height width"]:
-    """The images at these positions as this network sees them: by its own preprocessing, or else the split's."""
+    """The images at these positions as this network sees them: by its own preprocessing, or else the split's, in
+    the precision of its weights."""
     own = preprocessing_of(model)
-    return split.normalized(positions) if own is None else own(split.images[positions])
+    images = split.normalized(positions) if own is None else own(split.images[positions])
+    return images.to(precision_of(model))
+
+
+def precision_of(model: nn.Module) -> torch.dtype:
+    """The floating-point type of a network's weights: float32 but where somebody chose another."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:

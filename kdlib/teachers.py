@@ -4,20 +4,18 @@ import hashlib
 import json
 import math
 import re
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from platformdirs import user_cache_path, user_data_path
 from torch import Tensor, nn
 
-from kdlib import _files, models
+from kdlib import _files, _logit_cache, models
 from kdlib._checks import positive_integer
 from kdlib.data import ImageSplit
-from kdlib.inference import Preprocessing, logits_of, predict_logits, preprocessing_of
+from kdlib.inference import Preprocessing, logits_of, preprocessing_of
 
 
 class FrozenTeacher(nn.Module):
@@ -182,24 +180,33 @@ def combined_logits(logits: Sequence[Float[Tensor, "n classes"]], by: str) -> Fl
 
 def available() -> list[str]:
     """The data sets that have a trained teacher: those of the package, and what `kdlib train-teacher` added."""
-    manifests = [*_shipped_folder().glob("*.json"), *user_folder().glob("*.json")]
-    return sorted({json.loads(path.read_text(encoding="utf-8"))["dataset"] for path in manifests})
+    return sorted({description["dataset"] for folder in _folders() for description, _ in _manifests(folder)})
 
 
 def manifest(dataset: str = "fashion-mnist") -> dict[str, Any]:
     """How the teacher of `dataset` was made: architecture, recipe, seed, versions, accuracy, sha256, command.
 
+    Args:
+        dataset: a name of `kdlib.data.load`.
+
     Raises:
         ValueError: there is no teacher for this data set.
     """
-    return _read_manifest(_folder_of(dataset), dataset)
+    return _found(dataset, _folders())[0]
 
 
 def load(dataset: str = "fashion-mnist", *, folder: str | Path | None = None) -> FrozenTeacher:
     """The trained teacher of `dataset`: on the CPU, in eval mode, frozen.
 
-    folder: where `kdlib train-teacher --out` put it; by default the teacher that ships with the package, or
-    else one in the user's data folder.
+    It is looked up by the name that its manifest records, never by the name of a file.
+
+    Args:
+        dataset: a name of `kdlib.data.load`.
+        folder: where `kdlib train-teacher --out` put it; by default the teacher that ships with the package, or
+            else one in the user's data folder.
+
+    Returns:
+        The network. Where its manifest records a mean and a std, it carries them as its own preprocessing.
 
     Raises:
         ValueError: there is no such teacher, or its weights are not those that its manifest names
@@ -207,9 +214,8 @@ def load(dataset: str = "fashion-mnist", *, folder: str | Path | None = None) ->
     """
     from safetensors.torch import load as load_tensors
 
-    folder = Path(folder) if folder is not None else _folder_of(dataset)
-    description = _read_manifest(folder, dataset)
-    path = folder / f"{file_name(dataset)}.safetensors"
+    description, path = _found(dataset, _folders() if folder is None else [Path(folder)])
+    path = path.with_suffix(".safetensors")
     weights = path.read_bytes() if path.exists() else b""
     digest = hashlib.sha256(weights).hexdigest()
     if digest != description["sha256"]:
@@ -220,43 +226,63 @@ def load(dataset: str = "fashion-mnist", *, folder: str | Path | None = None) ->
         )
     network = models.build(**description["architecture"])
     network.load_state_dict(load_tensors(weights))  # float16 on disk, float32 in the network
-    return FrozenTeacher(network)
+    return freeze(network, mean=description.get("mean"), std=description.get("std"))
 
 
-def user_folder() -> Path:
-    """Where teachers that the user trained are kept."""
-    return user_data_path("kdlib") / "teachers"
+def user_folder() -> Path | None:
+    """Where teachers that the user trained are kept; None for a user without a home folder."""
+    folder = _files.data_folder()
+    return None if folder is None else folder / "teachers"
+
+
+def recorded_name(dataset: str) -> str:
+    """The name by which a teacher is recorded: that of the data set, of a folder its whole path."""
+    kind, colon, path = dataset.partition(":")
+    return f"{kind}:{Path(path).expanduser().resolve()}" if colon else dataset
 
 
 def file_name(dataset: str) -> str:
-    """The stem of a data set's files: `dataset` with everything else than letters, digits, ".", "_", "-" replaced."""
-    return re.sub(r"[^\w.-]+", "-", dataset)
+    """The stem of a data set's files: letters, digits, ".", "_" and "-" of its name, and, where something else is
+    in it, a digest, so that two names have two files."""
+    name = recorded_name(dataset)
+    plain = re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII)
+    return plain if plain == name else f"{plain[-60:]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _folders() -> list[Path]:
+    return [folder for folder in (_shipped_folder(), user_folder()) if folder is not None]
 
 
 def _shipped_folder() -> Path:
     return Path(__file__).parent / "assets" / "teachers"
 
 
-def _folder_of(dataset: str) -> Path:
-    for folder in (_shipped_folder(), user_folder()):
+def _manifests(folder: Path) -> Iterator[tuple[dict[str, Any], Path]]:
+    """Every readable manifest in a folder."""
+    for path in sorted(folder.glob("*.json")):
+        try:
+            description = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue  # `_found` says so where it is the one that is wanted
+        if isinstance(description, dict) and "dataset" in description:
+            yield description, path
+
+
+def _found(dataset: str, folders: list[Path]) -> tuple[dict[str, Any], Path]:
+    """The manifest of a data set's teacher, and where it lies."""
+    for folder in folders:
+        for description, path in _manifests(folder):
+            if recorded_name(dataset) in (description["dataset"], recorded_name(description["dataset"])):
+                return description, path
         if (folder / f"{file_name(dataset)}.json").exists():
-            return folder
+            raise ValueError(
+                f"the manifest of the {dataset} teacher is damaged: {file_name(dataset)}.json in {folder}; "
+                "restore it, or train the teacher again"
+            )
     raise ValueError(
         f"there is no teacher for dataset={dataset!r}; available: {', '.join(available())}. "
         f"Train one with: kdlib train-teacher {dataset}"
     )
-
-
-def _read_manifest(folder: Path, dataset: str) -> dict[str, Any]:
-    path = folder / f"{file_name(dataset)}.json"
-    if not path.exists():
-        raise ValueError(
-            f"there is no teacher for dataset={dataset!r} in this folder: {path.name} is missing"
-        )
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"the manifest of the {dataset} teacher is damaged: {path.name}: {error}") from error
 
 
 def cached_logits(
@@ -268,56 +294,12 @@ def cached_logits(
     the images. They hold for the images as they are: an augmented view has other logits. Common
     implementations that cache by batch number hand out the logits of other images after a reshuffle.
 
+    Args:
+        teacher: any network; one that carries a preprocessing of its own gets it.
+        split: the images.
+        device: where to compute; by default CUDA, MPS or the CPU, in this order.
+
     Raises:
         ValueError: as `kdlib.inference.predict_logits`.
     """
-    own = preprocessing_of(teacher)
-    wants = "" if own is None else own.describe()
-    key = hashlib.sha256(f"{_digest(teacher)}{wants} {split.digest()}".encode()).hexdigest()
-    path = user_cache_path("kdlib") / "logits" / f"{key}.safetensors"
-    logits = _memory[key] if key in _memory else _read(path)
-    if logits is None or not _agrees(logits, teacher, split, device):
-        logits = predict_logits(teacher, split, device=device)
-        _write(path, logits)
-    _memory[key] = logits
-    return logits.clone()
-
-
-_memory: dict[str, Tensor] = {}
-
-
-def _agrees(logits: Tensor, teacher: nn.Module, split: ImageSplit, device: str | torch.device | None) -> bool:
-    """Ask the teacher about a few images: a digest of weights does not see a change in the code of `forward`."""
-    few = torch.linspace(0, len(split) - 1, min(8, len(split))).long()
-    asked = predict_logits(teacher, split.subset(few), device=device)
-    return asked.shape[1:] == logits.shape[1:] and torch.allclose(asked, logits[few], rtol=1e-3, atol=1e-3)
-
-
-def _read(path: Path) -> Tensor | None:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)["logits"]
-    except (OSError, SafetensorError, KeyError):
-        return None  # absent or unreadable: computing them again is the remedy for both
-
-
-def _write(path: Path, logits: Tensor) -> None:
-    from safetensors.torch import save
-
-    try:
-        _files.write(path, save({"logits": logits}))
-    except OSError as error:
-        # A read-only home is no reason to fail: the copy in memory serves this session.
-        warnings.warn(f"teacher logits are not kept on disk: {error}", stacklevel=3)
-
-
-def _digest(module: nn.Module) -> str:
-    """A digest of what a module computes: its structure as printed, and every parameter and buffer."""
-    network = module.network if isinstance(module, FrozenTeacher) else module
-    digest = hashlib.sha256(repr(network).encode())
-    for name, tensor in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return _logit_cache.known_or_computed(teacher, split, device)

@@ -16,8 +16,9 @@ from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebso
 from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
 from traitlets.utils.importstring import import_item
 
-from kdlib import cli, teacher_training
+from kdlib import cli
 from kdlib.lesson import course, runner
+from kdlib.training import teacher_recipe
 
 CHECKOUT = Path(__file__).parents[1]
 PYTHON3 = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -247,7 +248,7 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
 def test_train_teacher_hands_its_arguments_on(monkeypatch):
     asked = []
     monkeypatch.setattr(
-        teacher_training, "train_teacher", lambda *names, **options: asked.append((names, options)) or "here"
+        teacher_recipe, "train_teacher", lambda *names, **options: asked.append((names, options)) or "here"
     )
     assert cli.main(["train-teacher", "digits", "--epochs", "3", "--out", "here", "--seed", "5"]) == 0
     assert asked == [(("digits",), {"root": None, "out": "here", "epochs": 3, "seed": 5})]

@@ -7,15 +7,17 @@ import pytest
 import torch
 from torch import nn
 
-from kdlib import data, inference, metrics, models, teacher_training, teachers
+from kdlib import _files, _logit_cache, data, inference, metrics, models, teachers
+from kdlib.training import teacher_recipe
 
 
 @pytest.fixture
 def own_folders(tmp_path, monkeypatch):
     """The user's cache and data folders, and the cache in memory, empty."""
-    monkeypatch.setattr(teachers, "user_cache_path", lambda name: tmp_path / "cache" / name)
-    monkeypatch.setattr(teachers, "user_data_path", lambda name: tmp_path / "data" / name)
-    monkeypatch.setattr(teachers, "_memory", {})
+    monkeypatch.setattr(_files, "cache_folder", lambda: tmp_path / "cache" / "kdlib")
+    monkeypatch.setattr(_files, "data_folder", lambda: tmp_path / "data" / "kdlib")
+    monkeypatch.setattr(_logit_cache, "_memory", {})
+    monkeypatch.setattr(_logit_cache, "_warned", set())
     return tmp_path
 
 
@@ -98,7 +100,7 @@ def test_a_data_set_without_a_teacher_says_how_to_get_one(own_folders):
 
 
 def test_a_trained_teacher_is_found_by_name_and_scores_what_its_manifest_says(own_folders):
-    path = teacher_training.train_teacher("digits", epochs=2, progress=False)
+    path = teacher_recipe.train_teacher("digits", epochs=2, progress=False)
     assert not list(path.parent.glob("*.checkpoint"))
     manifest = json.loads(path.read_text())
     test = data.load("digits").test
@@ -122,7 +124,7 @@ def test_the_teacher_is_asked_once_in_memory_and_on_disk(own_folders, split, mon
     first = teachers.cached_logits(teacher, split)
     assert teacher.images == len(split)
     again = teachers.cached_logits(teacher, split)
-    monkeypatch.setattr(teachers, "_memory", {})
+    monkeypatch.setattr(_logit_cache, "_memory", {})
     from_disk = teachers.cached_logits(teacher, split)
     assert torch.equal(first, again) and torch.equal(first, from_disk)
     assert teacher.images == len(split) + 2 * 8  # eight images each time, to see that it still answers so
@@ -165,7 +167,7 @@ def test_a_torn_cache_file_is_computed_again(own_folders, split, monkeypatch):
     expected = teachers.cached_logits(teacher, split)
     (file,) = (own_folders / "cache" / "kdlib" / "logits").iterdir()
     file.write_bytes(file.read_bytes()[:50])
-    monkeypatch.setattr(teachers, "_memory", {})
+    monkeypatch.setattr(_logit_cache, "_memory", {})
     assert torch.equal(teachers.cached_logits(teacher, split), expected)
 
 

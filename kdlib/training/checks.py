@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from kdlib import _checks
 from kdlib.data import ImageDataset, ImageSplit
-from kdlib.inference import predict_logits
+from kdlib.inference import precision_of, predict_logits
 from kdlib.training import schedules
 from kdlib.training.batches import Batches
 from kdlib.training.objectives import DistillationObjective, TaskLoss
@@ -81,6 +81,11 @@ def check_student(student: nn.Module, split: ImageSplit, device: torch.device) -
         raise ValueError(f"split must hold at least 2 images to train on, got {len(split)}")
     if not any(parameter.requires_grad for parameter in student.parameters()):
         raise ValueError("the model has no weights that take a gradient: nothing would be trained")
+    if (precision := precision_of(student)) != torch.float32:
+        raise ValueError(
+            f"the model's weights are {precision}: train them in float32, by model.float(); bfloat16=True computes the "
+            "forward pass in less"
+        )
     logits = predict_logits(student, split.subset(torch.arange(2)), device=device)
     if not logits.isfinite().all():
         raise ValueError(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from kdlib._checks import all_finite
 from kdlib.data import ImageSplit
 from kdlib.features import capture, class_gradients, teacher_features
-from kdlib.inference import evaluating, logits_of, predict_logits, preprocessing_of
+from kdlib.inference import evaluating, logits_of, precision_of, predict_logits, preprocessing_of, seen_by
 from kdlib.teachers import cached_logits
 from kdlib.training.batches import Batch, Batches
 from kdlib.training.precision import bfloat16_helps
@@ -142,10 +142,8 @@ class Teacher:
             }
 
     def _gradients_of_rows(self, rows: Tensor) -> dict[str, Tensor]:
-        images = self.images.subset(rows)
-        own = preprocessing_of(self.network)
-        pixels = images.normalized() if own is None else own(images.images)
-        gradients = self._class_gradients(pixels.to(self.device), images.labels.to(self.device))
+        images = seen_by(self.network, self.images, rows).to(self.device)
+        gradients = self._class_gradients(images, self.images.labels[rows].to(self.device))
         return {layer: values.cpu() for layer, values in gradients.items()}
 
     def _ask(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -153,13 +151,24 @@ class Teacher:
             autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16)
             with evaluating(self.network), torch.no_grad(), autocast:
                 logits, features = self._captured(self._pixels_for(batch))
-            self._answer = logits_of(logits).float(), features
+            self._answer = self._checked(logits_of(logits).float(), batch), features
             self._asked = batch
         return self._answer
 
+    def _checked(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Logits that are finite, or the image for which they are not."""
+        # Values are read on the CPU only: on an accelerator that would stall it at every step.
+        if self.device.type == "cpu" and not logits.sum().isfinite():
+            for place in (~logits.isfinite()).any(dim=1).nonzero().flatten().tolist():
+                raise ValueError(
+                    f"teacher logits must be finite, got {logits[place].tolist()} for image {int(batch.rows[place])}"
+                )
+        return logits
+
     def _pixels_for(self, batch: Batch) -> Tensor:
         own = preprocessing_of(self.network)
-        return batch.images if own is None else own(batch.pixels)
+        images = batch.images if own is None else own(batch.pixels)
+        return images.to(precision_of(self.network))
 
     def _class_gradients(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         with evaluating(self.network), torch.enable_grad():

@@ -48,12 +48,12 @@ def train_teacher(
         The path of the manifest.
 
     Raises:
-        ValueError: as `kdlib.data.load` and `kdlib.training.train`.
+        ValueError: as `kdlib.data.load` and `kdlib.training.train`; no `out` and no home folder.
+        OSError: the folder cannot be written, before anything is trained.
     """
     images = data.load(dataset, root=root, full=True)
     everything = _all_training_images(images)
-    folder = Path(out) if out is not None else teachers.user_folder()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _folder(out)
     architecture = _architecture(images)
     recipe = RECIPE | ({"epochs": epochs} if epochs is not None else {})
     network = models.build(**architecture, seed=seed)
@@ -67,7 +67,10 @@ def train_teacher(
         raise KeyboardInterrupt(f"stopped; call again to continue from {checkpoint.name}")
     _round_to_half(network)
     manifest = {
-        "dataset": dataset,
+        "dataset": teachers.recorded_name(dataset),
+        "classes": list(images.classes),
+        "mean": images.mean.tolist(),
+        "std": images.std.tolist(),
         "architecture": architecture,
         "training_images": len(everything),
         "recipe": recipe | {"optimizer": "AdamW, one-cycle", "augmentation": _augmentation(mirror)},
@@ -83,6 +86,13 @@ def train_teacher(
     path = _write(folder, dataset, network, manifest)
     checkpoint.unlink()
     return path
+
+
+def _folder(out: str | Path | None) -> Path:
+    folder = Path(out) if out is not None else teachers.user_folder()
+    if folder is None:
+        raise ValueError("out must name a folder for the teacher: this user has no home folder to keep it in")
+    return _files.writable_folder(folder)
 
 
 def _all_training_images(images: ImageDataset) -> ImageSplit:

@@ -1,0 +1,109 @@
+"""A teacher's logits, kept in memory and on disk under a digest of its weights and of the images."""
+
+import hashlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdlib import _files
+from kdlib.data import ImageSplit
+from kdlib.inference import predict_logits, preprocessing_of
+
+_memory: dict[str, Tensor] = {}
+_warned: set[str] = set()
+
+
+def known_or_computed(teacher: nn.Module, split: ImageSplit, device: str | torch.device | None) -> Tensor:
+    """The logits of every image, read where they are known, else computed and kept."""
+    weights = _digest(teacher)
+    if weights is None:
+        return predict_logits(teacher, split, device=device)
+    own = preprocessing_of(teacher)
+    wants = "" if own is None else own.describe()
+    key = hashlib.sha256(f"{weights}{wants} {split.digest()}".encode()).hexdigest()
+    path = _path(key)
+    logits = _memory[key] if key in _memory else _read(path)
+    if logits is None or not _agrees(logits, teacher, split, device):
+        logits = predict_logits(teacher, split, device=device)
+        _write(path, logits)
+    _memory[key] = logits
+    return logits.clone()
+
+
+def _path(key: str) -> Path | None:
+    folder = _files.cache_folder()
+    if folder is None:
+        _warn_once("teacher logits are not kept on disk: this user has no home folder")
+        return None
+    return folder / "logits" / f"{key}.safetensors"
+
+
+def _agrees(logits: Tensor, teacher: nn.Module, split: ImageSplit, device: str | torch.device | None) -> bool:
+    """Ask the teacher about a few images: a digest of weights does not see a change in the code of `forward`."""
+    few = torch.linspace(0, len(split) - 1, min(8, len(split))).long()
+    asked = predict_logits(teacher, split.subset(few), device=device)
+    same_shape = len(logits) == len(split) and asked.shape[1:] == logits.shape[1:]
+    return same_shape and torch.allclose(asked, logits[few], rtol=1e-3, atol=1e-3, equal_nan=True)
+
+
+def _read(path: Path | None) -> Tensor | None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if path is None:
+        return None
+    try:
+        return load_file(path)["logits"]
+    except (OSError, SafetensorError, KeyError):
+        return None  # absent or unreadable: computing them again is the remedy for both
+
+
+def _write(path: Path | None, logits: Tensor) -> None:
+    from safetensors.torch import save
+
+    if path is None:
+        return
+    try:
+        _files.write(path, save({"logits": logits}))
+    except OSError as error:
+        # A read-only home is no reason to fail: the copy in memory serves this session.
+        _warn_once(f"teacher logits are not kept on disk: {error.strerror or error}")
+
+
+def _warn_once(message: str) -> None:
+    if message not in _warned:
+        _warned.add(message)
+        warnings.warn(message, stacklevel=2)
+
+
+def _digest(module: nn.Module) -> str | None:
+    """A digest of what a module computes: its structure as printed, and every parameter and buffer.
+
+    None where some of that cannot be read as bytes (weights in a form of another library's own): such a teacher is
+    asked each time.
+    """
+    digest = hashlib.sha256(repr(getattr(module, "network", module)).encode())
+    try:
+        for name, value in module.state_dict().items():
+            digest.update(name.removeprefix("network.").encode())
+            for part in _bytes_of(value):
+                digest.update(part)
+    except (RuntimeError, NotImplementedError, TypeError):
+        return None
+    return digest.hexdigest()
+
+
+def _bytes_of(value: Any) -> Iterator[Any]:
+    if isinstance(value, tuple | list):
+        for item in value:
+            yield from _bytes_of(item)
+    elif isinstance(value, Tensor):
+        dense = value.detach().cpu()
+        dense = dense.dequantize() if dense.is_quantized else dense
+        yield dense.to_dense().reshape(-1).contiguous().view(torch.uint8).numpy()
+    else:
+        yield repr(value).encode()
