@@ -12,8 +12,11 @@ from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+_LOGIT_TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 def checked(*relations: Callable[[dict], None], **rules: Callable[[str, Any], Any]) -> Callable:
@@ -44,9 +47,13 @@ def finite_number(name: str, value: Any) -> float:
     """A real number that is neither NaN nor infinite; NumPy's numbers count."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {type(value).__name__} {value!r}")
-    if not math.isfinite(value):
+    try:
+        number = float(value)
+    except OverflowError as error:
+        raise ValueError(f"{name} must be a finite number, got a whole number above 1e308") from error
+    if not math.isfinite(number):
         raise ValueError(f"{name} must be a finite number, got {value}")
-    return float(value)
+    return number
 
 
 def positive_number(name: str, value: Any) -> float:
@@ -62,6 +69,22 @@ def non_negative_number(name: str, value: Any) -> float:
     number = finite_number(name, value)
     if number < 0:
         raise ValueError(f"{name} must be at least 0, got {value}")
+    return number
+
+
+def temperature(name: str, value: Any) -> float:
+    """A number above 0 that leaves something of logits that are divided by it."""
+    return _between(1e-6, positive_number(name, value), 1e9, name)
+
+
+def weight(name: str, value: Any) -> float:
+    """A number of at least 0 that a loss may be multiplied by."""
+    return _between(0.0, non_negative_number(name, value), 1e9, name)
+
+
+def _between(lowest: float, number: float, highest: float, name: str) -> float:
+    if not lowest <= number <= highest:
+        raise ValueError(f"{name} must be from {lowest:g} to {highest:g}, got {number}")
     return number
 
 
@@ -99,16 +122,25 @@ def natural_number(name: str, value: Any) -> int:
     return int(value)
 
 
+def boolean(name: str, value: Any) -> bool:
+    """True or False; NumPy's count."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {type(value).__name__} {value!r}")
+    return bool(value)
+
+
 def logits(name: str, value: Any) -> Tensor:
     """A finite floating-point tensor of shape (batch, classes) with at least one row and one class."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
-    if value.dim() != 2 or 0 in value.shape:
+    if value.is_nested or value.dim() != 2 or 0 in value.shape:
+        shape = "a nested tensor" if value.is_nested else tuple(value.shape)
+        raise ValueError(f"{name} must have shape (batch, classes), neither of them 0, got {shape}")
+    if value.dtype not in _LOGIT_TYPES or value.layout != torch.strided:
         raise ValueError(
-            f"{name} must have shape (batch, classes), neither of them 0, got {tuple(value.shape)}"
+            f"{name} must be floating-point logits, got {value.dtype}: a dense tensor of float32, or of bfloat16, "
+            "float16 or float64, is allowed"
         )
-    if not value.is_floating_point():
-        raise ValueError(f"{name} must be floating-point logits, got {value.dtype}")
     all_finite(name, value)
     return value
 
@@ -158,8 +190,13 @@ def labels_fit(labels: Any, logits_shape: tuple[int, ...], name: str = "labels")
 
 
 def labels_match(arguments: dict) -> None:
-    """Relation: `labels` fit `student_logits`."""
-    labels_fit(arguments["labels"], tuple(arguments["student_logits"].shape))
+    """Relation: `labels` fit `student_logits`, and lie on the same device."""
+    labels, student_logits = arguments["labels"], arguments["student_logits"]
+    labels_fit(labels, tuple(student_logits.shape))
+    if labels.device != student_logits.device:
+        raise ValueError(
+            f"labels and student_logits must be on one device, got {labels.device} and {student_logits.device}"
+        )
 
 
 def all_finite(name: str, value: Tensor) -> None:

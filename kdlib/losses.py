@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from kdlib import _checks
-from kdlib._checks import checked, fraction, labels_match, non_negative_number, positive_number, same_shape
+from kdlib._checks import checked, fraction, labels_match, same_shape
 
 # Below this length a row has no direction worth comparing; it bounds the gradient of cosine and Pearson.
 _SHORTEST = 1e-6
@@ -73,7 +73,7 @@ def _divergence(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     )
 
 
-@_loss(logits=_checks.several_logits, temperature=positive_number)
+@_loss(logits=_checks.several_logits, temperature=_checks.temperature)
 def soft_target_loss(
     student_logits: Float[Tensor, "batch classes"],
     teacher_logits: Float[Tensor, "batch classes"],
@@ -107,7 +107,7 @@ def _labels_or_alpha_one(arguments: dict) -> None:
         raise ValueError(f"labels may be None only where alpha = 1, got alpha = {arguments['alpha']}")
 
 
-@_loss(_labels_or_alpha_one, logits=_checks.several_logits, temperature=positive_number, alpha=fraction)
+@_loss(_labels_or_alpha_one, logits=_checks.several_logits, temperature=_checks.temperature, alpha=fraction)
 def distillation_loss(
     student_logits: Float[Tensor, "batch classes"],
     teacher_logits: Float[Tensor, "batch classes"],
@@ -176,9 +176,9 @@ def cosine_logit_loss(
 @_loss(
     labels_match,
     logits=_checks.several_logits,
-    temperature=positive_number,
-    alpha=non_negative_number,
-    beta=non_negative_number,
+    temperature=_checks.temperature,
+    alpha=_checks.weight,
+    beta=_checks.weight,
 )
 def decoupled_loss(
     student_logits: Float[Tensor, "batch classes"],
@@ -224,9 +224,9 @@ def _label_against_rest(logits: Tensor, rest: Tensor, labels: Tensor) -> Tensor:
 
 @_loss(
     logits=_checks.several_logits,
-    temperature=positive_number,
-    inter=non_negative_number,
-    intra=non_negative_number,
+    temperature=_checks.temperature,
+    inter=_checks.weight,
+    intra=_checks.weight,
 )
 def correlation_loss(
     student_logits: Float[Tensor, "batch classes"],
@@ -265,7 +265,7 @@ def _pearson(first: Tensor, second: Tensor, dim: int) -> Tensor:
     return F.cosine_similarity(first, second, dim=dim, eps=_SHORTEST).mean()
 
 
-@_loss(temperature=positive_number)
+@_loss(temperature=_checks.temperature)
 def multilabel_distillation_loss(
     student_logits: Float[Tensor, "batch classes"],
     teacher_logits: Float[Tensor, "batch classes"],

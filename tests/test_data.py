@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from kdlib import data
 from kdlib.data import sources
+from kdlib.data.augment import random_crop_flip
 
 
 def make_split(labels, *, channels=1, **statistics):
@@ -76,46 +77,87 @@ class TestEmbedded:
             assert np.array_equal(split.images.numpy(), original.images[rows])
             assert np.array_equal(split.labels.numpy(), original.labels[rows])
 
-    @pytest.mark.parametrize("name", ["fashion-mnist", "digits"])
-    def test_loading_what_is_inside_opens_no_socket(self, name, monkeypatch):
+    def test_loading_what_is_inside_opens_no_socket(self, monkeypatch):
         def refuse(*args, **kwargs):
             raise AssertionError("a socket was opened")
 
         monkeypatch.setattr(socket, "socket", refuse)
         monkeypatch.setattr(socket, "getaddrinfo", refuse)
-        assert len(data.load(name).train) > 1000
+        for name in ("fashion-mnist", "digits"):
+            assert len(data.load(name).train) > 1000
 
     def test_importing_data_imports_no_other_data_library(self):
         program = "import sys, kdlib.data; print({'torchvision', 'sklearn', 'pandas'} & set(sys.modules))"
         result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         assert result.stdout.strip() == "set()"
 
-    @pytest.mark.parametrize(
-        "damage", [lambda content: content[:-1000], lambda content: content[:-1] + b"\1"]
-    )
-    def test_a_damaged_file_is_refused(self, damage, tmp_path, monkeypatch):
+    def test_a_damaged_file_is_refused(self, tmp_path, monkeypatch):
         for name in ("fashion-mnist.npz", "fashion-mnist.json"):
             shutil.copy(sources.EMBEDDED_FOLDER / name, tmp_path)
         path = tmp_path / "fashion-mnist.npz"
-        path.write_bytes(damage(path.read_bytes()))
+        content = path.read_bytes()
         monkeypatch.setattr(sources, "EMBEDDED_FOLDER", tmp_path)
-        with pytest.raises(ValueError, match=r"fashion-mnist\.npz is damaged.*reinstall"):
-            data.load()
+        for damaged in (content[:-1000], content[:-1] + b"\1"):
+            path.write_bytes(damaged)
+            with pytest.raises(ValueError, match=r"fashion-mnist\.npz is damaged.*reinstall"):
+                data.load()
 
 
 class TestNames:
-    @pytest.mark.parametrize("name", ["Fashion-MNIST", "fashion_mnist", "imagenet", "", " mnist"])
-    def test_unknown_name_lists_the_names(self, name):
-        with pytest.raises(
-            ValueError, match="fashion-mnist, mnist, cifar10, cifar100, digits, folder:PATH"
-        ) as error:
-            data.load(name)
-        assert repr(name) in str(error.value)
+    def test_an_unknown_name_lists_the_names_and_says_which_is_near(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "photographs").mkdir()
+        for name, near in (
+            ("Fashion-MNIST", "fashion-mnist"),
+            ("fashion_mnist", "fashion-mnist"),
+            ("FashionMNIST", "fashion-mnist"),
+            ("CIFAR10", "cifar10"),
+            ("CIFAR-100", "cifar100"),
+            ("cifar 10", "cifar10"),
+            (" mnist", "mnist"),
+            ("minst", "mnist"),
+            ("digit", "digits"),
+            ("photographs", "folder:photographs"),
+            (str(tmp_path), f"folder:{tmp_path}"),
+            ("Folder:photographs", "folder:photographs"),
+            ("imagenet", None),
+            ("", None),
+            ("\0", None),
+        ):
+            with pytest.raises(
+                ValueError, match="fashion-mnist, mnist, cifar10, cifar100, digits, folder:PATH"
+            ) as error:
+                data.load(name)
+            assert f"name={name!r}" in str(error.value)
+            assert ("did you mean" in str(error.value)) == (near is not None), name
+            assert near is None or f"did you mean {near!r}?" in str(error.value)
 
-    @pytest.mark.parametrize("name", ["fashion-mnist", "digits", "folder:there"])
-    def test_a_root_that_would_not_be_read_is_refused(self, name, tmp_path):
-        with pytest.raises(ValueError, match="is not used by load"):
-            data.load(name, root=tmp_path)
+    def test_a_name_that_is_no_string_is_refused(self, tmp_path):
+        for name in (None, 3, ["mnist"], b"mnist", np.array("mnist")):
+            with pytest.raises(
+                TypeError, match=r"name must be a string, got .*: the names are fashion-mnist"
+            ):
+                data.load(name)
+        with pytest.raises(TypeError, match=f"for a folder give 'folder:{tmp_path}'"):
+            data.load(tmp_path)
+
+    def test_seed_and_full_are_what_they_say(self):
+        expected = data.load("digits", seed=3).validation.indices
+        for seed in (np.int64(3), np.uint8(3)):
+            assert torch.equal(data.load("digits", seed=seed, full=np.True_).validation.indices, expected)
+        for seed in (3.0, True, "3", None, np.float64(3)):
+            with pytest.raises(TypeError, match="seed must be an integer, got"):
+                data.load("digits", seed=seed)
+        with pytest.raises(ValueError, match="seed must be at least 0, got -1"):
+            data.load("digits", seed=-1)
+        for full in (1, None, "yes"):
+            with pytest.raises(TypeError, match="full must be True or False, got"):
+                data.load("digits", full=full)
+
+    def test_a_root_that_would_not_be_read_is_refused(self, tmp_path):
+        for name in ("fashion-mnist", "digits", "folder:there"):
+            with pytest.raises(ValueError, match="is not used by load"):
+                data.load(name, root=tmp_path)
 
 
 class TestImageSplit:
@@ -134,12 +176,12 @@ class TestImageSplit:
         assert data.ImageSplit(images, [0, 1]).images.tolist() == images.tolist()
         assert not recwarn.list
 
-    @pytest.mark.parametrize("channels", [1, 3])
-    def test_statistics_against_numpy_in_float64(self, channels):
-        split = make_split([0] * 2_500, channels=channels)
-        pixels = split.images.numpy().astype(np.float64) / 255
-        np.testing.assert_allclose(split.mean, pixels.mean(axis=(0, 2, 3)), atol=1e-7)
-        np.testing.assert_allclose(split.std, pixels.std(axis=(0, 2, 3)), atol=1e-7)
+    def test_statistics_against_numpy_in_float64(self):
+        for channels in (1, 3):
+            split = make_split([0] * 2_500, channels=channels)
+            pixels = split.images.numpy().astype(np.float64) / 255
+            np.testing.assert_allclose(split.mean, pixels.mean(axis=(0, 2, 3)), atol=1e-7)
+            np.testing.assert_allclose(split.std, pixels.std(axis=(0, 2, 3)), atol=1e-7)
 
     def test_given_statistics_are_kept_and_a_missing_one_is_computed(self):
         split = make_split([0, 1], mean=[0.25])
@@ -151,9 +193,9 @@ class TestImageSplit:
         assert split.std.tolist() == [1.0]
         assert split.normalized().abs().max() < 1e-6
 
-    @pytest.mark.parametrize(
-        ("images", "labels", "others", "message"),
-        [
+    def test_bad_arguments_are_named(self):
+        channels_last = (torch.zeros(2, 6, 6, 1), torch.zeros(2, 28, 20, 3), torch.zeros(2, 8, 9, 4))
+        for images, labels, others, message in (
             (torch.zeros(2, 1, 4, 4), [0, 1], {}, r"images must be uint8.*torch\.float32"),
             (
                 torch.zeros(2, 4, 4, dtype=torch.uint8),
@@ -170,14 +212,30 @@ class TestImageSplit:
             (None, [0, 1], {"indices": [5]}, r"indices have the shape \(1,\), images \(2, 1, 4, 4\)"),
             (None, [0, 1], {"indices": [5, -2]}, "indices must not be negative, got -2"),
             (None, [0, 1], {"mean": [0.5, 0.5]}, r"mean must hold one finite number per channel.*\(2,\)"),
+            (None, [0, 1], {"mean": [72.9]}, r"mean must be in \[0, 1\].*got \[72\..*divide by 255"),
+            (None, [0, 1], {"mean": [-0.1]}, r"mean must be in \[0, 1\]"),
+            (None, [0, 1], {"mean": [0.5j]}, "mean must be real numbers, got torch.complex128"),
+            (None, [0, 1], {"mean": [True]}, "mean must be real numbers, got torch.bool"),
+            (None, [0, 1], {"mean": ["0.5"]}, "mean must be an array of numbers"),
+            (None, [0, 1], {"mean": 0.5}, r"mean must hold one finite number per channel.*shape \(\)"),
+            (None, [0, 1], {"std": [57.4]}, r"std must be positive and at most 1.*divide by 255"),
+            (None, [0, 1], {"std": [-0.2]}, "std must be positive"),
+            (None, [0, 1], {"std": [float("inf")]}, "std must hold one finite number"),
             (None, [0, 1], {"mean": [float("nan")]}, "mean must hold one finite number"),
-            (None, [0, 1], {"std": [0.0]}, r"std must be positive, got \[0\.0\]"),
-        ],
-    )
-    def test_bad_arguments_are_named(self, images, labels, others, message):
-        images = torch.zeros(2, 1, 4, 4, dtype=torch.uint8) if images is None else images
-        with pytest.raises(ValueError, match=message):
-            data.ImageSplit(images, labels, **others)
+            (None, [0, 1], {"std": [0.0]}, r"std must be positive and at most 1.*got \[0\.0\]"),
+            *((images.byte(), [0, 1], {}, r"looks like .*permute\(0, 3, 1, 2\)") for images in channels_last),
+            ("images", [0, 1], {}, "images must be an array of numbers, got str 'images'"),
+            ([[1, 2], [3]], [0, 1], {}, "images must be a rectangular array of numbers"),
+            (torch.zeros(2, 1, 4, 4, dtype=torch.int64), [0, 1], {}, r"uint8 in 0\.\.255, got torch\.int64"),
+            (torch.zeros(2, 1, 4, 4, device="meta"), [0, 1], {}, "images must be a dense tensor"),
+        ):
+            images = torch.zeros(2, 1, 4, 4, dtype=torch.uint8) if images is None else images
+            with pytest.raises(ValueError, match=message):
+                data.ImageSplit(images, labels, **others)
+
+    def test_images_of_many_channels_and_images_of_one_column_are_no_mistake(self):
+        for shape in ((2, 5, 4, 4), (2, 4, 9, 3), (2, 9, 128, 1), (2, 3, 28, 28)):
+            assert data.ImageSplit(torch.zeros(shape, dtype=torch.uint8), [0, 1]).images.shape == shape
 
     def test_labels_may_be_numbers_in_0_1_for_each_class(self):
         several = [[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
@@ -220,25 +278,58 @@ class TestImageSplit:
             with pytest.raises(ValueError, match=message):
                 data.ImageSplit(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), labels)
 
-    @pytest.mark.parametrize(
-        ("positions", "rows"),
-        [
-            (None, [0, 1, 2, 3]),
-            ([3, 1], [3, 1]),
-            ((2, 0), [2, 0]),
-            (range(2), [0, 1]),
-            (slice(1, 3), [1, 2]),
-            (np.array([3]), [3]),
-            (torch.tensor([False, True, False, True]), [1, 3]),
-        ],
+    POSITIONS = (
+        ([3, 1], [3, 1]),
+        ((2, 0), [2, 0]),
+        (range(2), [0, 1]),
+        ([-1, 0], [3, 0]),
+        (slice(1, 3), [1, 2]),
+        (slice(None, None, 2), [0, 2]),
+        (np.array([3]), [3]),
+        (np.array([0, 1, 0, 1], dtype=np.uint8), [0, 1, 0, 1]),  # torch would take them for a mask
+        (torch.tensor([3, 0], dtype=torch.int32), [3, 0]),
+        (torch.tensor([False, True, False, True]), [1, 3]),
+        ([True, False, False, True], [0, 3]),
     )
-    def test_normalized(self, positions, rows):
+
+    def test_normalized(self):
         split = make_split([0, 1, 0, 1], channels=3, mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6])
         mean, std = (np.reshape(values, (3, 1, 1)) for values in ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6]))
-        expected = (split.images.numpy()[rows].astype(np.float64) / 255 - mean) / std
-        result = split.normalized(positions)
-        assert result.dtype == torch.float32
-        np.testing.assert_allclose(result, expected, atol=1e-6)
+        for positions, rows in ((None, [0, 1, 2, 3]), *self.POSITIONS):
+            expected = (split.images.numpy()[rows].astype(np.float64) / 255 - mean) / std
+            result = split.normalized(positions)
+            assert result.dtype == torch.float32
+            np.testing.assert_allclose(result, expected, atol=1e-6, err_msg=str(positions))
+        for none in ([], slice(2, 2), torch.zeros(4, dtype=torch.bool)):
+            assert split.normalized(none).shape == (0, 3, 4, 5)
+
+    def test_subset_at_any_positions(self):
+        split = make_split([[0.0, 1], [1, 1], [0, 0], [0.5, 0.5]])
+        for positions, rows in self.POSITIONS:
+            assert split.subset(positions).indices.tolist() == rows, positions
+            assert torch.equal(split.subset(positions).labels, split.labels[rows]), positions
+
+    def test_positions_that_are_no_rows_are_refused(self):
+        split = make_split([0, 1, 0, 1])
+        for positions, message in (
+            ([4], "must be below 4, the size of the split, got 4"),
+            ([0, -5], "must be below 4, the size of the split, got -5"),
+            (3, r"row numbers, a mask of 4 or a slice, got torch\.int64 of the shape \(\)"),
+            ([[0, 1]], r"a slice, got torch\.int64 of the shape \(1, 2\)"),
+            ([0.0, 1.0], r"a slice, got torch\.float64"),
+            ([True, False], "a mask of 4, one for each image, got 2"),
+            ("01", "must be an array of numbers, got str '01'"),
+            ([0, None], "must be an array of numbers"),
+            (slice(None, None, -1), "a slice with a positive step"),
+            (slice(0.5, 2), "a slice of whole numbers"),
+            ({0, 1}, "must be an array of numbers, got set"),
+        ):
+            for method in (split.subset, split.normalized):
+                with pytest.raises(ValueError, match=rf"positions .*{message}"):
+                    method(positions)
+        for none in ([], slice(2, 2), torch.zeros(4, dtype=torch.bool)):
+            with pytest.raises(ValueError, match="positions must choose at least one of the 4 images"):
+                split.subset(none)
 
     def test_normalized_leaves_the_images_alone(self):
         split = make_split([0, 1])
@@ -268,6 +359,22 @@ class TestImageSplit:
         digests = {split.digest(), *(other.digest() for other in same_pixels.values())}
         assert len(digests) == 5
         assert data.ImageSplit(split.images.clone(), [1, 1], [5, 6]).digest() == split.digest()
+
+
+def test_random_crop_flip_refuses_what_is_no_number_of_pixels():
+    for padding, error in (
+        (-1, ValueError),
+        (1.5, TypeError),
+        (True, TypeError),
+        ("2", TypeError),
+        (None, TypeError),
+    ):
+        with pytest.raises(error, match=r"padding must be (an integer|at least 0), got"):
+            random_crop_flip(padding=padding)
+    with pytest.raises(TypeError, match="flip must be True or False, got int 1"):
+        random_crop_flip(flip=1)
+    images = make_split([0, 1]).images
+    assert torch.equal(random_crop_flip(padding=np.int64(0), flip=np.False_)(images), images)
 
 
 # A busy machine must not fail a property.
@@ -327,7 +434,13 @@ class TestTake:
         assert torch.equal(few.mean, embedded.mean)
         assert torch.equal(few.std, embedded.std)
 
-    @pytest.mark.parametrize("n", [0, -1, 5])
-    def test_a_number_out_of_range_is_refused(self, n):
-        with pytest.raises(ValueError, match=f"n must be a whole number from 1 to 4.*{n}"):
-            make_split([0, 1, 0, 1]).take(n)
+    def test_a_number_out_of_range_is_refused(self):
+        split = make_split([0, 1, 0, 1])
+        for n in (0, -1, 5, 2.0, True, "2", None, torch.tensor(2)):
+            with pytest.raises(ValueError, match="n must be a whole number from 1 to 4") as error:
+                split.take(n)
+            assert repr(n) in str(error.value)
+        assert torch.equal(split.take(np.int64(2), seed=np.int32(1)).indices, split.take(2, seed=1).indices)
+        for seed in (1.0, True, None):
+            with pytest.raises(TypeError, match="seed must be an integer"):
+                split.take(2, seed=seed)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torchvision
 
-from kdlib import data
+from kdlib import _files, data
 from kdlib.data import sources
 
 RNG = np.random.default_rng(0)
@@ -49,7 +49,7 @@ def arrays():
 @pytest.fixture
 def empty_cache(tmp_path, monkeypatch):
     folder = tmp_path / "cache" / "datasets"
-    monkeypatch.setattr(sources, "cache_folder", lambda: folder)
+    monkeypatch.setattr(sources, "downloads_folder", lambda: folder)
     monkeypatch.setattr(sources, "DEBIAN_FASHION_MNIST", tmp_path / "not installed")
     return folder
 
@@ -72,57 +72,89 @@ def assert_holds(dataset, arrays):
 
 
 class TestIdxFiles:
-    @pytest.mark.parametrize("compressed", [False, True])
-    @pytest.mark.parametrize(
-        ("name", "below"),
-        [("fashion-mnist", ""), ("fashion-mnist", "FashionMNIST/raw"), ("mnist", "MNIST/raw")],
-    )
-    def test_read_from_a_root(self, name, below, compressed, arrays, tmp_path):
-        write_idx(tmp_path / below, arrays, compressed=compressed)
-        assert_holds(data.load(name, root=tmp_path, full=True), arrays)
+    def test_read_from_a_root(self, arrays, tmp_path):
+        cases = (("fashion-mnist", ""), ("fashion-mnist", "FashionMNIST/raw"), ("mnist", "MNIST/raw"))
+        for compressed in (False, True):
+            for row, (name, below) in enumerate(cases):
+                root = tmp_path / f"{row} {compressed}"
+                write_idx(root / below, arrays, compressed=compressed)
+                for given in (root, str(root)):
+                    assert_holds(data.load(name, root=given, full=True), arrays)
 
     def test_debians_files_are_used_without_a_root(self, arrays, tmp_path, monkeypatch):
         write_idx(tmp_path, arrays, compressed=True)
         monkeypatch.setattr(sources, "DEBIAN_FASHION_MNIST", tmp_path)
         assert_holds(data.load("fashion-mnist", full=True), arrays)
 
-    @pytest.mark.parametrize("missing", idx_arrays())
-    def test_a_missing_file_names_all_that_are_needed(self, missing, arrays, tmp_path, no_network):
-        del arrays[missing]
-        write_idx(tmp_path, arrays, compressed=False)
-        with pytest.raises(FileNotFoundError, match=rf"no MNIST files in root=.*put .*{missing}"):
-            data.load("mnist", root=tmp_path)
+    def test_a_missing_file_names_all_that_are_needed(self, arrays, tmp_path, no_network):
+        for missing in arrays:
+            root = tmp_path / missing
+            write_idx(
+                root, {name: array for name, array in arrays.items() if name != missing}, compressed=False
+            )
+            with pytest.raises(FileNotFoundError, match=rf"no MNIST files in root=.*put .*{missing}"):
+                data.load("mnist", root=root)
 
     def test_a_root_that_does_not_exist(self, tmp_path, no_network):
         with pytest.raises(FileNotFoundError, match="no FashionMNIST files in root=.*typo"):
             data.load("fashion-mnist", root=tmp_path / "typo", full=True)
 
-    @pytest.mark.parametrize(
-        ("damage", "message"),
-        [
-            (lambda content: content[:-1], r"announces the shape \(20, 28, 28\) but holds 15679 values"),
-            (lambda content: b"", "not an IDX file"),
-            (lambda content: b"\0\0\x0d" + content[3:], "not an IDX file of unsigned bytes"),
-            (lambda content: content[:9], "announces|not an IDX file"),
-        ],
-    )
-    @pytest.mark.parametrize("compressed", [False, True])
-    def test_a_damaged_file_is_named(self, damage, message, compressed, arrays, tmp_path):
-        write_idx(tmp_path, arrays, compressed=compressed)
-        stem = "t10k-images-idx3-ubyte"
-        content = damage(idx_bytes(arrays[stem]))
-        path = tmp_path / (f"{stem}.gz" if compressed else stem)
-        path.write_bytes(gzip.compress(content) if compressed else content)
-        with pytest.raises(ValueError, match=rf"{stem}.*({message}).*put a fresh copy"):
-            data.load("mnist", root=tmp_path)
+    def test_a_root_that_is_no_folder(self, tmp_path, no_network, monkeypatch):
+        (tmp_path / "file").write_bytes(b"")
+        for name in ("mnist", "fashion-mnist", "cifar10", "cifar100"):
+            with pytest.raises(ValueError, match=r"root must be a folder, got the file .*file'"):
+                data.load(name, root=tmp_path / "file", full=True)
+            with pytest.raises(TypeError, match="root must be the path of a folder, got int 3"):
+                data.load(name, root=3, full=True)
+            with pytest.raises(TypeError, match="root must be the path of a folder, got bytes"):
+                data.load(name, root=b"/tmp", full=True)
+            with pytest.raises(FileNotFoundError):
+                data.load(name, root=tmp_path / "file" / "below", full=True)
+        monkeypatch.delenv("HOME")
+        with pytest.raises(ValueError, match="root='~nobody-has-this-name/x' begins with a home folder"):
+            data.load("mnist", root="~nobody-has-this-name/x")
 
-    @pytest.mark.parametrize("damage", [lambda content: content[:-20], lambda content: b"PK" + content[2:]])
-    def test_a_damaged_compressed_file_is_named(self, damage, arrays, tmp_path):
+    def test_a_damaged_file_is_named(self, arrays, tmp_path):
+        stem = "t10k-images-idx3-ubyte"
+        content = idx_bytes(arrays[stem])
+        for compressed in (False, True):
+            write_idx(tmp_path, arrays, compressed=compressed)
+            path = tmp_path / (f"{stem}.gz" if compressed else stem)
+            for damaged, message in (
+                (content[:-1], r"announces the shape \(20, 28, 28\) but holds 15679 values"),
+                (b"", "not an IDX file"),
+                (b"\0\0\x0d" + content[3:], "not an IDX file of unsigned bytes"),
+                (content[:9], "announces|not an IDX file"),
+            ):
+                path.write_bytes(gzip.compress(damaged) if compressed else damaged)
+                with pytest.raises(ValueError, match=rf"{stem}.*({message}).*put a fresh copy"):
+                    data.load("mnist", root=tmp_path)
+            path.unlink()
+
+    def test_a_damaged_compressed_file_is_named(self, arrays, tmp_path):
         write_idx(tmp_path, arrays, compressed=True)
         path = tmp_path / "train-images-idx3-ubyte.gz"
-        path.write_bytes(damage(path.read_bytes()))
-        with pytest.raises(ValueError, match=r"train-images-idx3-ubyte\.gz is damaged.*put a fresh copy"):
-            data.load("mnist", root=tmp_path)
+        content = path.read_bytes()
+        for damaged in (content[:-20], b"PK" + content[2:], b"", content[:40] + b"\xff" * 40 + content[80:]):
+            path.write_bytes(damaged)
+            with pytest.raises(ValueError, match=r"train-images-idx3-ubyte\.gz .*put a fresh copy"):
+                data.load("mnist", root=tmp_path)
+
+    def test_labels_and_sizes_that_cannot_be_are_refused(self, arrays, tmp_path):
+        labels = arrays["t10k-labels-idx1-ubyte"].copy()
+        labels[3] = 10
+        for name, array, message in (
+            ("t10k-labels-idx1-ubyte", labels, "t10k-labels-idx1-ubyte must hold labels from 0 to 9, got 10"),
+            ("t10k-images-idx3-ubyte", np.zeros((20, 27, 28), np.uint8), r"one size, .*\(20, 27, 28\)"),
+        ):
+            write_idx(tmp_path, arrays | {name: array}, compressed=False)
+            with pytest.raises(ValueError, match=message):
+                data.load("mnist", root=tmp_path)
+        for images in (0, 1):
+            short = {name: array[:images] if "train" in name else array for name, array in arrays.items()}
+            write_idx(tmp_path, short, compressed=False)
+            with pytest.raises(ValueError, match=f"must hold at least 2 images, got {images}"):
+                data.load("mnist", root=tmp_path)
 
     def test_images_and_labels_of_two_lengths(self, arrays, tmp_path):
         arrays["train-labels-idx1-ubyte"] = arrays["train-labels-idx1-ubyte"][:-1]
@@ -132,6 +164,7 @@ class TestIdxFiles:
 
     def test_mnist_is_not_taken_for_fashion_mnist_nor_the_reverse(self, arrays, tmp_path):
         test_labels = sources.embedded_fashion_mnist()["test_labels"]
+        arrays["train-images-idx3-ubyte"] = np.zeros((TRAIN, 1, 1), dtype=np.uint8)
         arrays["t10k-images-idx3-ubyte"] = np.zeros((10_000, 1, 1), dtype=np.uint8)
         arrays["t10k-labels-idx1-ubyte"] = test_labels
         write_idx(tmp_path / "fashion", arrays, compressed=False)
@@ -144,20 +177,39 @@ class TestIdxFiles:
 
 
 class TestDownloads:
-    @pytest.mark.parametrize(
-        ("name", "message"),
-        [
-            ("mnist", "MNIST is not in .*datasets.*train-images-idx3-ubyte.*root="),
-            ("fashion-mnist", "FashionMNIST is not in .*datasets.*t10k-labels-idx1-ubyte.*root="),
-            ("cifar10", "CIFAR10 is not in .*datasets.*cifar-10-batches-py.*root="),
-            ("cifar100", "CIFAR100 is not in .*datasets.*cifar-100-python.*root="),
-        ],
-    )
-    def test_without_a_network_the_error_says_what_to_put_where(self, name, message, empty_cache, no_network):
-        with pytest.raises(ConnectionError, match=message) as error:
-            data.load(name, full=True)
-        assert "no network in this test" in str(error.value)
-        assert str(empty_cache) in str(error.value)
+    FILES = {
+        "mnist": "MNIST is not in .*datasets.*train-images-idx3-ubyte.*root=",
+        "fashion-mnist": "FashionMNIST is not in .*datasets.*t10k-labels-idx1-ubyte.*root=",
+        "cifar10": "CIFAR10 is not in .*datasets.*cifar-10-batches-py.*root=",
+        "cifar100": "CIFAR100 is not in .*datasets.*cifar-100-python.*root=",
+    }
+
+    def test_without_a_network_the_error_says_what_to_put_where(self, empty_cache, no_network):
+        for name, message in self.FILES.items():
+            with pytest.raises(ConnectionError, match=message) as error:
+                data.load(name, full=True)
+            assert "no network in this test" in str(error.value)
+            assert str(empty_cache) in str(error.value)
+
+    def test_a_cache_that_cannot_be_made_is_named(self, empty_cache, no_network):
+        empty_cache.parent.write_bytes(b"a file where a folder should be")
+        for name, message in self.FILES.items():
+            with pytest.raises(FileNotFoundError, match=message) as error:
+                data.load(name, full=True)
+            assert f"{empty_cache}, which cannot be made" in str(error.value)
+
+    def test_a_user_without_a_home_folder_is_told_what_to_set(self, empty_cache, no_network, monkeypatch):
+        monkeypatch.setattr(sources, "downloads_folder", lambda: None)
+        for name, message in self.FILES.items():
+            wanted = message.partition("datasets.*")[2]
+            with pytest.raises(FileNotFoundError, match=rf"no home folder.*{wanted}.*XDG_CACHE_HOME"):
+                data.load(name, full=True)
+
+    def test_downloads_are_kept_in_the_users_cache(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        assert sources.downloads_folder() == tmp_path / "kdlib" / "datasets"
+        monkeypatch.setattr(_files, "cache_folder", lambda: None)
+        assert sources.downloads_folder() is None
 
     def test_files_put_into_the_cache_by_hand_are_found(self, arrays, empty_cache, no_network):
         write_idx(empty_cache, arrays, compressed=True)

@@ -11,19 +11,28 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdlib._checks import boolean, checked, natural_number
+
 Images = UInt8[Tensor, "batch channels height width"]
 
 
+@checked(padding=natural_number, flip=boolean)
 def random_crop_flip(padding: int = 2, flip: bool = True) -> Callable[[Tensor], Tensor]:
     """Shift each image by up to `padding` pixels in both directions (zeros move in) and mirror half of them.
 
     Random numbers come from PyTorch's global generator of the CPU, which `kdlib.training` seeds.
 
+    Args:
+        padding: how far, in pixels.
+        flip: whether half of the images are mirrored.
+
+    Returns:
+        A function of a batch of images, uint8 (batch, channels, height, width), that returns such a batch.
+
     Raises:
-        ValueError: negative padding.
+        TypeError: padding is no integer, or flip neither True nor False.
+        ValueError: padding is negative.
     """
-    if padding < 0:
-        raise ValueError(f"padding must not be negative, got {padding}")
 
     def augment(images: Images) -> Images:
         batch, _, height, width = images.shape

@@ -5,14 +5,16 @@ import hashlib
 import io
 import json
 import math
+import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
-from urllib.error import URLError
 
 import numpy as np
 from jaxtyping import Integer, UInt8
+
+from kdlib import _files
 
 EMBEDDED_FOLDER = Path(__file__).parents[1] / "assets" / "data"
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
@@ -129,12 +131,17 @@ def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
     """Read one IDX file of unsigned bytes (the format of MNIST), plain or compressed (.gz).
 
     Layout: two zero bytes, the type code 8, the number of dimensions, one big-endian 32-bit size per
-    dimension, then the values. Raises ValueError for a file that is not one, or is cut short.
+    dimension, then the values.
+
+    Raises:
+        ValueError: the file is not one, is cut short, or cannot be read.
     """
     remedy = "delete it and put a fresh copy there"
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except PermissionError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}): allow this user to read it") from error
+    except (EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{path} is damaged ({error}): {remedy}") from error
     header = 4 + 4 * int.from_bytes(content[3:4], "big")
     if content[:3] != b"\0\0\x08" or len(content) < header:
@@ -146,11 +153,10 @@ def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
     return values.reshape(shape)
 
 
-def cache_folder() -> Path:
-    """Where downloaded data sets are kept."""
-    from platformdirs import user_cache_path
-
-    return user_cache_path("kdlib", appauthor=False) / "datasets"
+def downloads_folder() -> Path | None:
+    """Where downloaded data sets are kept; None for a user without a home folder."""
+    folder = _files.cache_folder()
+    return None if folder is None else folder / "datasets"
 
 
 def _refuse_root(name: str, root: Path | None, *, remedy: str) -> None:
@@ -164,11 +170,12 @@ def _has_fashion_labels(source: Source) -> bool:
 
 def _idx_source(name: str, root: Path | None, classes: list[str]) -> Source:
     """The IDX files of torchvision's data set `name`, downloaded when no root is given and none are there."""
-    if root is not None:
-        return read_idx_folder(name, root, classes)
-    if not _find_idx_files(name, cache_folder()):
-        _download(name, wanted=f"{', '.join(IDX_NAMES)} (plain or .gz)")
-    return read_idx_folder(name, cache_folder(), classes)
+    if root is None:
+        wanted = f"{', '.join(IDX_NAMES)} (plain or .gz)"
+        root = _cache_for(name, wanted)
+        if not _find_idx_files(name, root):
+            _download(name, root, wanted)
+    return read_idx_folder(name, root, classes)
 
 
 def read_idx_folder(name: str, root: Path, classes: list[str]) -> Source:
@@ -180,9 +187,14 @@ def read_idx_folder(name: str, root: Path, classes: list[str]) -> Source:
             f"or in {Path(name, 'raw')} below it, or leave root out to have them downloaded"
         )
     train_images, train_labels, test_images, test_labels = map(read_idx, paths)
+    if train_images.shape[1:] != test_images.shape[1:]:
+        raise ValueError(
+            f"{paths[0]} and {paths[2]} must hold images of one size, "
+            f"got the shapes {train_images.shape} and {test_images.shape}"
+        )
     return Source(
-        _images_from_idx(train_images, train_labels, paths[0]),
-        _images_from_idx(test_images, test_labels, paths[2]),
+        _images_from_idx(train_images, train_labels, paths[:2], classes),
+        _images_from_idx(test_images, test_labels, paths[2:], classes),
         classes,
     )
 
@@ -190,33 +202,42 @@ def read_idx_folder(name: str, root: Path, classes: list[str]) -> Source:
 def _find_idx_files(name: str, root: Path) -> list[Path]:
     for folder in (root, root / name / "raw"):
         paths = [_plain_or_compressed(folder / stem) for stem in IDX_NAMES]
-        if all(path.is_file() for path in paths):
+        if all(os.path.isfile(path) for path in paths):  # also in a folder that this user cannot read
             return paths
     return []
 
 
 def _plain_or_compressed(path: Path) -> Path:
-    return path if path.is_file() else path.with_name(f"{path.name}.gz")
+    return path if os.path.isfile(path) else path.with_name(f"{path.name}.gz")
 
 
-def _images_from_idx(images: np.ndarray, labels: np.ndarray, path: Path) -> Images:
+def _images_from_idx(
+    images: np.ndarray, labels: np.ndarray, paths: Sequence[Path], classes: list[str]
+) -> Images:
     if images.ndim != 3 or labels.shape != images.shape[:1]:
         raise ValueError(
-            f"{path} and its labels do not belong together: images of shape {images.shape}, "
+            f"{paths[0]} and its labels do not belong together: images of shape {images.shape}, "
             f"labels of shape {labels.shape}"
         )
+    if len(images) < 2:
+        raise ValueError(
+            f"{paths[0]} must hold at least 2 images, got {len(images)}: put the whole file there"
+        )
+    if labels.max() >= len(classes):
+        raise ValueError(f"{paths[1]} must hold labels from 0 to {len(classes) - 1}, got {labels.max()}")
     return Images(images[:, None], labels, np.arange(len(labels)))
 
 
 def _cifar_source(name: str, batches: str, root: Path | None) -> Source:
     from torchvision import datasets
 
-    folder = cache_folder() if root is None else root
+    wanted = f"the unpacked folder {batches}"
+    folder = _cache_for(name, wanted) if root is None else root
     try:
         parts = [getattr(datasets, name)(folder, train=train) for train in (True, False)]
     except RuntimeError as error:  # a file is missing, or its checksum is not the one torchvision knows
         if root is None:
-            _download(name, wanted=f"the unpacked folder {batches}")
+            _download(name, folder, wanted)
             return _cifar_source(name, batches, folder)
         raise FileNotFoundError(
             f"no complete {name} files in {folder}: put the unpacked folder {batches} there, "
@@ -229,15 +250,30 @@ def _cifar_source(name: str, batches: str, root: Path | None) -> Source:
     return Source(train, test, list(parts[0].classes))
 
 
-def _download(name: str, *, wanted: str) -> None:
+def _cache_for(name: str, wanted: str) -> Path:
+    folder = downloads_folder()
+    if folder is None:
+        raise FileNotFoundError(
+            f"{name} cannot be downloaded: this user has no home folder to keep it in. Put {wanted} into a folder "
+            "you name by root=..., or set the variable XDG_CACHE_HOME (LOCALAPPDATA on Windows)"
+        )
+    return folder
+
+
+def _download(name: str, folder: Path, wanted: str) -> None:
     from torchvision import datasets
 
-    folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
+    by_hand = f"put {wanted} there by hand, or into a folder you name by root=..."
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"{name} is not in {folder}, which cannot be made ({error.strerror}): allow this user to, or {by_hand}"
+        ) from error
     try:
         getattr(datasets, name)(folder, download=True)
-    except (URLError, ConnectionError, TimeoutError, RuntimeError) as error:
+    except (OSError, RuntimeError) as error:
         raise ConnectionError(
             f"{name} is not in {folder} and could not be downloaded ({' '.join(str(error).split())}): "
-            f"connect to the network, or put {wanted} there by hand, or into a folder you name by root=..."
+            f"connect to the network, or {by_hand}"
         ) from error

@@ -11,89 +11,11 @@ from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
 from kdlib._checks import checked, natural_number
-
-Array = Tensor | np.ndarray
-Positions = Tensor | np.ndarray | Sequence | slice
+from kdlib.data import _checks
+from kdlib.data._checks import Array, Positions
 
 # Soft labels that were averaged or stored in half precision do not sum to 1 exactly.
 _SUM_TOLERANCE = 1e-3
-
-
-def _as_tensor(name: str, values: Any) -> Tensor:
-    """Numbers in memory as a tensor on the CPU, shared where they can be."""
-    if isinstance(values, Tensor):
-        if values.layout != torch.strided or values.is_meta or values.is_quantized:
-            raise ValueError(
-                f"{name} must be a dense tensor of plain numbers, got {values.layout} {values.dtype}"
-            )
-        return values.detach().as_subclass(Tensor).cpu().contiguous()
-    try:
-        array = np.require(values, requirements="CW")  # copies what torch could not write to
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{name} must be a rectangular array of numbers ({error})") from error
-    if array.dtype.kind not in "biufc" or array.dtype.itemsize > 16:
-        raise ValueError(f"{name} must be an array of numbers, got {_named(values)} of dtype {array.dtype}")
-    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
-
-
-def _named(value: Any) -> str:
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
-
-
-def _images(name: str, values: Any) -> UInt8[Tensor, "n channels height width"]:
-    tensor = _as_tensor(name, values)
-    if tensor.dtype != torch.uint8:
-        raise ValueError(f"{name} must be uint8 in 0..255, got {tensor.dtype}")
-    if tensor.ndim != 4 or tensor.numel() == 0:
-        raise ValueError(
-            f"{name} must have the shape (n, channels, height, width), none of them 0, got {tuple(tensor.shape)}"
-        )
-    return tensor
-
-
-def _labels(name: str, values: Any) -> Int64[Tensor, "..."] | Float32[Tensor, "n classes"]:
-    tensor = _as_tensor(name, values)
-    if tensor.ndim != 2:
-        return _whole_numbers(name, tensor)
-    if tensor.dtype != torch.bool and not tensor.is_floating_point():
-        remedy = "[:, 0]" if tensor.shape[1] == 1 else ".argmax(axis=1)"
-        raise ValueError(
-            f"{name} of the shape (n, classes) must be float32 in [0, 1] or bool, got {tensor.dtype} of the shape "
-            f"{tuple(tensor.shape)}: give {name}{remedy} where each image has one class, or the same numbers as "
-            "float32 where it may have several"
-        )
-    outside = ~((tensor >= 0) & (tensor <= 1))  # so is NaN
-    if outside.any():
-        row, column = outside.nonzero()[0].tolist()
-        raise ValueError(
-            f"{name} of the shape (n, classes) must be in [0, 1], "
-            f"got {tensor[row, column].item()} at position {(row, column)}"
-        )
-    return tensor.to(torch.float32)
-
-
-def _whole_numbers(name: str, values: Any) -> Int64[Tensor, "..."]:
-    tensor = _as_tensor(name, values)
-    if tensor.dtype == torch.bool or tensor.is_floating_point() or tensor.is_complex():
-        raise ValueError(f"{name} must be whole numbers, got {tensor.dtype}")
-    tensor = tensor.to(torch.int64)
-    if tensor.numel() and tensor.min() < 0:
-        raise ValueError(f"{name} must not be negative, got {tensor.min().item()}")
-    return tensor
-
-
-def _indices(name: str, values: Any) -> Int64[Tensor, "..."] | None:
-    return None if values is None else _whole_numbers(name, values)
-
-
-def _statistic(name: str, values: Any) -> Float32[Tensor, "..."] | None:
-    if values is None:
-        return None
-    tensor = _as_tensor(name, values)
-    if tensor.is_complex() or tensor.dtype == torch.bool:
-        raise ValueError(f"{name} must be real numbers, got {tensor.dtype}")
-    return tensor.to(torch.float32)
 
 
 class ImageSplit:
@@ -108,9 +30,9 @@ class ImageSplit:
             of the shape (n, classes), kept as float32: which of several labels an image has (0 and 1, or bool),
             or soft labels (probabilities).
         indices: whole numbers (n,), the rows in the original set; 0..n-1 where not given.
-        mean: one number per channel, for pixels in [0, 1]; the mean of these images where not given.
-        std: likewise, above 0; the population standard deviation over all pixels where not given, with 1
-            in place of the 0 of a constant channel.
+        mean: one number in [0, 1] per channel, for pixels in [0, 1]; that of these images where not given.
+        std: one number per channel, above 0 and at most 1, for pixels in [0, 1]; where not given, the
+            population standard deviation over all pixels, with 1 in place of the 0 of a constant channel.
 
     Raises:
         ValueError: a wrong dtype, a shape that does not fit, a number that is not in its range.
@@ -122,7 +44,14 @@ class ImageSplit:
     mean: Float32[Tensor, " channels"]
     std: Float32[Tensor, " channels"]
 
-    @checked(images=_images, labels=_labels, indices=_indices, mean=_statistic, std=_statistic)
+    @checked(
+        _checks.belong_together,
+        images=_checks.images,
+        labels=_checks.labels,
+        indices=_checks.indices,
+        mean=_checks.mean,
+        std=_checks.std,
+    )
     def __init__(
         self,
         images: Array,
@@ -132,17 +61,14 @@ class ImageSplit:
         std: Array | Sequence | None = None,
     ) -> None:
         self.images = images
-        self.labels = _one_row_an_image("labels", labels, images)
-        rows = torch.arange(len(images)) if indices is None else indices
-        self.indices = _one_number_an_image("indices", rows, images)
+        self.labels = labels
+        self.indices = torch.arange(len(images)) if indices is None else indices
         if mean is None or std is None:
-            own_mean, own_std = _statistics(self.images)
+            own_mean, own_std = _statistics(images)
             mean = own_mean if mean is None else mean
             std = own_std if std is None else std
-        self.mean = _one_number_a_channel("mean", mean, images)
-        self.std = _one_number_a_channel("std", std, images)
-        if not (self.std > 0).all():
-            raise ValueError(f"std must be positive, got {self.std.tolist()}")
+        self.mean = mean
+        self.std = std
         self._digest: str | None = None
 
     def __len__(self) -> int:
@@ -162,7 +88,7 @@ class ImageSplit:
         """Whether each image has one class (labels int64 (n,)), and not a number in [0, 1] for each class."""
         return self.labels.ndim == 1
 
-    @checked(seed=natural_number)
+    @checked(_checks.size_of_a_part, seed=natural_number)
     def take(self, n: int, *, seed: int = 0) -> "ImageSplit":
         """A stratified random choice of n images: each class has n * (its share), rounded up or down.
 
@@ -177,20 +103,34 @@ class ImageSplit:
         Raises:
             ValueError: n is out of its range.
         """
-        if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n <= len(self):
-            raise ValueError(
-                f"n must be a whole number from 1 to {len(self)}, the size of the split; got {n!r}"
-            )
-        return self.subset(stratified(self._strata(), int(n), seed))
+        return self.subset(stratified(self._strata(), n, seed))
 
+    @checked(_checks.rows_of_the_split)
     def subset(self, positions: Positions) -> "ImageSplit":
-        """The images at these positions (row numbers, a mask or a slice), with the same mean and std."""
-        rows = _as_index(positions)
-        return ImageSplit(self.images[rows], self.labels[rows], self.indices[rows], self.mean, self.std)
+        """The images at these positions, with the same mean and std.
 
+        Args:
+            positions: row numbers (negative ones count from the end), a mask, or a slice; at least one image.
+
+        Raises:
+            ValueError: a position that is no row of the split, or none at all.
+        """
+        if not len(self.labels[positions]):
+            raise ValueError(f"positions must choose at least one of the {len(self)} images, got none")
+        parts = (self.images, self.labels, self.indices)
+        return ImageSplit(*(part[positions] for part in parts), self.mean, self.std)
+
+    @checked(_checks.rows_of_the_split)
     def normalized(self, positions: Positions | None = None) -> Float32[Tensor, "k channels height width"]:
-        """The images, or those at these positions, as the networks see them: (images / 255 - mean) / std."""
-        images = self.images if positions is None else self.images[_as_index(positions)]
+        """The images as the networks see them: (images / 255 - mean) / std.
+
+        Args:
+            positions: as in `subset`, or none; all images where not given.
+
+        Raises:
+            ValueError: a position that is no row of the split.
+        """
+        images = self.images if positions is None else self.images[positions]
         pixels = images.to(torch.float32)
         return pixels.div_(255).sub_(self.mean[:, None, None]).div_(self.std[:, None, None])
 
@@ -239,7 +179,7 @@ def is_split(name: str, value: Any) -> ImageSplit:
             f"{name} must be one split, got an ImageDataset: give its .train, .validation or .test"
         )
     if not isinstance(value, ImageSplit):
-        raise TypeError(f"{name} must be a kdlib.data.ImageSplit, got {_named(value)}")
+        raise TypeError(f"{name} must be a kdlib.data.ImageSplit, got {_checks.named(value)}")
     return value
 
 
@@ -268,35 +208,3 @@ def _statistics(images: UInt8[Tensor, "n channels height width"]) -> tuple[Tenso
     mean = weights @ values
     std = (weights * (values - mean[:, None]) ** 2).sum(1).sqrt()
     return mean.float(), torch.where(std > 0, std, 1.0).float()
-
-
-def _as_index(positions: Positions) -> Tensor | slice:
-    # Torch would read a tuple of row numbers as one index per dimension.
-    return positions if isinstance(positions, slice) else torch.as_tensor(positions)
-
-
-def _one_row_an_image(name: str, values: Tensor, images: Tensor) -> Tensor:
-    if len(values.shape) not in (1, 2) or len(values) != len(images) or 0 in values.shape:
-        raise ValueError(
-            f"{name} must hold one number per image, or one per image and class: {name} have the shape "
-            f"{tuple(values.shape)}, images {tuple(images.shape)}"
-        )
-    return values
-
-
-def _one_number_an_image(name: str, values: Tensor, images: Tensor) -> Tensor:
-    if values.shape != images.shape[:1]:
-        raise ValueError(
-            f"{name} must hold one number per image: {name} have the shape {tuple(values.shape)}, "
-            f"images {tuple(images.shape)}"
-        )
-    return values
-
-
-def _one_number_a_channel(name: str, values: Tensor, images: Tensor) -> Tensor:
-    if values.shape != images.shape[1:2] or not values.isfinite().all():
-        raise ValueError(
-            f"{name} must hold one finite number per channel: got {values.tolist()} of the shape "
-            f"{tuple(values.shape)}, images have {tuple(images.shape)}"
-        )
-    return values
