@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from kdlib import _checks
 from kdlib.data import ImageDataset, ImageSplit
@@ -43,10 +44,11 @@ def network_rule(name: str, value: Any) -> nn.Module:
 
 def teacher_rule(name: str, value: Any) -> nn.Module | Tensor:
     """A rule: a network, or its logits as a tensor or NumPy array."""
-    if isinstance(value, np.ndarray):
-        value = torch.from_numpy(np.ascontiguousarray(value))
-    if isinstance(value, Tensor):
-        if value.ndim != 2 or not value.is_floating_point():
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        # A copy: torch cannot share numbers that are read-only or have their bytes swapped.
+        value = torch.from_numpy(value.astype(np.float32))
+    if isinstance(value, Tensor | np.ndarray):
+        if value.ndim != 2 or isinstance(value, np.ndarray) or not value.is_floating_point():
             raise ValueError(
                 f"{name} must be a module, or floating-point logits (n, classes), got {value.dtype} of shape "
                 f"{tuple(value.shape)}"
@@ -72,6 +74,13 @@ def refuse_same(student: nn.Module, teacher: nn.Module | Tensor) -> None:
         if any(id(parameter) in trained for parameter in teacher.parameters()):
             raise ValueError(
                 "student and teacher share weights that would be trained: copy.deepcopy the teacher, or freeze them"
+            )
+        taught = {id(module) for module in teacher.modules()}
+        norms = [m for m in student.modules() if isinstance(m, _BatchNorm) and (m.training or not m.affine)]
+        if any(id(norm) in taught for norm in norms):
+            raise ValueError(
+                "student and teacher share batch norm whose statistics would move: copy.deepcopy the teacher, or "
+                "call .eval() on what they share"
             )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from kdlib._checks import all_finite
 from kdlib.data import ImageSplit
 from kdlib.features import capture, class_gradients, teacher_features
 from kdlib.inference import evaluating, logits_of, precision_of, predict_logits, preprocessing_of, seen_by
@@ -47,7 +46,8 @@ class Teacher:
         gradient_layers: Sequence[str] = (),
         given: Mapping[str, Tensor] | None = None,
     ):
-        self.images, self.live, self.device = batches.stored, batches.live, batches.device
+        self.images, self.views = batches.stored, batches.views
+        self.live, self.device = batches.live, batches.device
         self.layers, self.gradient_layers = list(dict.fromkeys(layers)), list(dict.fromkeys(gradient_layers))
         self.network = source if isinstance(source, nn.Module) else None
         self._logits = None if isinstance(source, nn.Module) else source.detach().float().to(self.device)
@@ -62,9 +62,16 @@ class Teacher:
 
     def logits(self, batch: Batch) -> Tensor:
         """(batch, classes); (batch, members, classes) for a batch of several students."""
-        if self.live:
-            return self._ask(batch)[0]
-        return self._known_logits()[batch.rows.to(self.device)]
+        if not self.live:
+            return self._known_logits()[batch.rows.to(self.device)]
+        logits = self._ask(batch)[0]
+        if logits.ndim != 2 or len(logits) != len(batch.images):
+            raise ValueError(
+                f"the teacher must return logits of shape ({len(batch.images)}, classes) for images of shape "
+                f"{tuple(batch.images.shape)}, got {tuple(logits.shape)}"
+            )
+        self._refuse_not_finite(logits, batch.rows)
+        return logits
 
     def features(self, batch: Batch) -> dict[str, Tensor]:
         """The features of `layers` and what was `given`, by name."""
@@ -116,9 +123,19 @@ class Teacher:
 
     def _known_logits(self) -> Tensor:
         if self._logits is None:
-            self._logits = cached_logits(self.network, self.images, device=self.device).to(self.device)
-            all_finite("teacher logits", self._logits)
+            logits = cached_logits(self.network, self.images, device=self.device)
+            self._refuse_not_finite(logits, torch.arange(len(logits)))
+            self._logits = logits.to(self.device)
         return self._logits
+
+    def _refuse_not_finite(self, logits: Tensor, rows: Tensor) -> None:
+        # Values are read on the CPU only: on an accelerator that would stall it at every step.
+        if logits.device.type == "cpu" and not (finite := logits.isfinite()).all():
+            row, column = (~finite).nonzero()[0].tolist()
+            raise ValueError(
+                f"teacher logits must be finite, got {logits[row, column].item()} for image "
+                f"{rows[row].item() // self.views} of split"
+            )
 
     def _probe(self) -> Tensor:
         """Logits of two images, which show the number of classes."""
@@ -149,21 +166,17 @@ class Teacher:
     def _ask(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         if self._asked is not batch:
             autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16)
-            with evaluating(self.network), torch.no_grad(), autocast:
-                logits, features = self._captured(self._pixels_for(batch))
-            self._answer = self._checked(logits_of(logits).float(), batch), features
+            pixels = self._pixels_for(batch)
+            try:
+                with evaluating(self.network), torch.no_grad(), autocast:
+                    logits, features = self._captured(pixels)
+            except RuntimeError as error:
+                raise ValueError(
+                    f"the teacher cannot process images of shape {tuple(pixels.shape)}: {error}"
+                ) from error
+            self._answer = logits_of(logits).float(), features
             self._asked = batch
         return self._answer
-
-    def _checked(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Logits that are finite, or the image for which they are not."""
-        # Values are read on the CPU only: on an accelerator that would stall it at every step.
-        if self.device.type == "cpu" and not logits.sum().isfinite():
-            for place in (~logits.isfinite()).any(dim=1).nonzero().flatten().tolist():
-                raise ValueError(
-                    f"teacher logits must be finite, got {logits[place].tolist()} for image {int(batch.rows[place])}"
-                )
-        return logits
 
     def _pixels_for(self, batch: Batch) -> Tensor:
         own = preprocessing_of(self.network)
