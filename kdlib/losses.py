@@ -53,7 +53,7 @@ def _loss(*relations, logits=_checks.logits, **rules) -> Callable:
 
 
 def _softened(
-    student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float | Tensor = 1.0
 ) -> tuple[Tensor, Tensor]:
     """Both logits over T, in float32 or float64, the teacher's without its graph."""
     student, teacher = (
@@ -71,6 +71,20 @@ def _divergence(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         reduction="batchmean",  # "mean" divides by the number of classes too, a hidden alpha
         log_target=True,
     )
+
+
+def soft_target_by_image(
+    student_logits: Float[Tensor, "batch *members classes"],
+    teacher_logits: Float[Tensor, "batch *members classes"],
+    temperature: float | int | Float[Tensor, " members"],
+) -> Float[Tensor, "batch *members"]:
+    """`soft_target_loss` of every image by itself, also of several students side by side, each with a temperature of
+    its own. The mean over the batch is the loss. Nothing is checked here."""
+    divided_by = temperature.unsqueeze(-1) if isinstance(temperature, Tensor) else temperature
+    student, teacher = _softened(student_logits, teacher_logits, divided_by)
+    log_q, log_p = F.log_softmax(student, dim=-1), F.log_softmax(teacher, dim=-1)
+    # Summed over the classes: reduction="mean" would divide by their number, a hidden alpha.
+    return temperature**2 * F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=-1)
 
 
 @_loss(logits=_checks.several_logits, temperature=_checks.temperature)
@@ -97,7 +111,7 @@ def soft_target_loss(
 
     Source: Hinton, Vinyals & Dean 2015, arXiv 1503.02531.
     """
-    return temperature**2 * _divergence(*_softened(student_logits, teacher_logits, temperature))
+    return soft_target_by_image(student_logits, teacher_logits, temperature).mean()
 
 
 def _labels_or_alpha_one(arguments: dict) -> None:
@@ -130,8 +144,8 @@ def distillation_loss(
 
     Source: Hinton, Vinyals & Dean 2015, arXiv 1503.02531.
     """
-    student, teacher = _softened(student_logits, teacher_logits)
-    distill = temperature**2 * _divergence(student / temperature, teacher / temperature)
+    distill = soft_target_by_image(student_logits, teacher_logits, temperature).mean()
+    student, _ = _softened(student_logits, teacher_logits)
     task = torch.full_like(distill, math.nan) if labels is None else F.cross_entropy(student, labels)
     return weighted_terms(distill, task, alpha)
 

@@ -304,6 +304,19 @@ def test_every_setting_asked_for_has_a_row(table):
     assert (table["seconds"] > 0).all()
 
 
+def test_the_precision_is_measured_and_recorded(table, split, teacher, test, tmp_path, monkeypatch):
+    assert table.attrs["precision"] in ("float32", "bfloat16")
+    for faster, chosen in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr("kdlib.sweeps.trainer.bfloat16_is_faster", lambda *_, answer=faster: answer)
+        options = {"epochs": 1, "workers": 0, "progress": False, "results": tmp_path / chosen}
+        grid = {"temperatures": [2.0], "alphas": [0.9], "seeds": [0]}
+        first = sweeps.run("tiny-cnn", teacher, split, test, **grid, **options)
+        monkeypatch.setattr("kdlib.sweeps.trainer.bfloat16_is_faster", lambda *_, answer=not faster: answer)
+        again = sweeps.run("tiny-cnn", teacher, split, test, **grid, **options)  # goes on from the file
+        asked = sweeps.run("tiny-cnn", teacher, split, test, bfloat16=faster, **grid, **options)
+        assert first.attrs["precision"] == again.attrs["precision"] == asked.attrs["precision"] == chosen
+
+
 def test_the_control_is_trained_once_a_seed(table):
     control = table[table.alpha == 0].drop(columns="temperature")
     first, second = control[:3].reset_index(drop=True), control[3:].reset_index(drop=True)

@@ -21,11 +21,11 @@ from kdlib.inference import predict_logits
 from kdlib.losses import soft_target_loss
 from kdlib.sweeps import mapping
 from kdlib.sweeps.backends import Cell
-from kdlib.sweeps.journal import Row
+from kdlib.sweeps.journal import Row, recorded_setting
 from kdlib.sweeps.mapping import CellProgress, iterate_cells, map_cells
 from kdlib.sweeps.trainer import MOST_TOGETHER, Builder, StudentTrainer, even_groups
 from kdlib.teachers import cached_logits
-from kdlib.training import LEARNING_RATE, WEIGHT_DECAY, bfloat16_helps, checks
+from kdlib.training import LEARNING_RATE, WEIGHT_DECAY, checks
 from kdlib.training.augmentation import checked_augment
 from kdlib.training.loop import Recipe
 from kdlib.training.objectives import DistillationObjective, Loss, TaskLoss
@@ -61,7 +61,8 @@ def run(
     alpha = 0 is the label-only control. It has no temperature: it is trained once a seed, as by
     `kdlib.training.train`, and its row is repeated for every temperature.
 
-    Returns a table with a row for every (temperature, alpha, seed), the seed changing fastest:
+    Returns a table with a row for every (temperature, alpha, seed), the seed changing fastest;
+    `table.attrs["precision"]` says in which precision the students were computed ("float32" or "bfloat16"):
         temperature, alpha, seed   as asked for
         accuracy, ece              on `test`, fractions (`kdlib.metrics.accuracy` and `calibration_error`)
         agreement                  with the teacher on `test`; NaN where its logits there are unknown
@@ -93,7 +94,9 @@ def run(
         workers=workers, client=client, results=results, **options,
     )  # fmt: skip
     grid = itertools.product(temperatures, alphas, seeds)
-    return mapping.table(rows, [dict(zip(SETTINGS, cell, strict=True)) for cell in grid])
+    table = mapping.table(rows, [dict(zip(SETTINGS, cell, strict=True)) for cell in grid])
+    table.attrs["precision"] = rows.precision
+    return table
 
 
 def iterate(
@@ -121,7 +124,7 @@ def iterate(
     results: str | Path | None = None,
     progress: bool | CellProgress = True,
     stop: threading.Event | None = None,
-) -> Iterator[Row]:
+) -> "Rows":
     """The rows of `run` one by one, as students finish: for a surface that fills while a class watches.
 
     Controls (alpha = 0) come first. Closing the iterator, or a KeyboardInterrupt, ends the sweep at once.
@@ -129,8 +132,8 @@ def iterate(
     Args:
         batch_size, learning_rate, weight_decay, loss, task_loss, augment, mix, views, bfloat16: as
             `kdlib.training.distill`. With `augment` or `mix` the teacher must be a module, and is asked about every
-            view. bfloat16=True speeds up small students too where the processor computes in it, at the cost of
-            exactness.
+            view. bfloat16=None chooses by a short measurement (`kdlib.sweeps.precision`); a sweep that goes on from
+            `results` keeps its precision.
         test_logits: a teacher's logits on `test`, for the agreement where `teacher` is given by its logits.
         progress: as `kdlib.sweeps.mapping.iterate_cells`; counts students trained.
         stop: an event that ends the sweep once it is set, from another thread than the one that iterates: as
@@ -154,6 +157,8 @@ def iterate(
         mix=mix,
         views=views,
     )
+    if bfloat16 is None and results is not None:
+        bfloat16 = recorded_setting(results, "bfloat16")
     students = _students(student, teacher, split, test, test_logits, recipe, (loss, task_loss), bfloat16)
     grid = _cells(temperatures, alphas, seeds)
     groups = even_groups(grid, mapping.processes(workers, client), MOST_TOGETHER if students.together else 1)
@@ -161,7 +166,21 @@ def iterate(
         students, groups, settings=students.settings() if results is not None else {},
         workers=workers, client=client, results=results, progress=progress, stop=stop,
     )  # fmt: skip
-    return _repeat_controls(rows, temperatures)
+    return Rows(_repeat_controls(rows, temperatures), "bfloat16" if students.recipe.bfloat16 else "float32")
+
+
+class Rows(Iterator[Row]):
+    """The rows of a sweep as they come; `precision` is "float32" or "bfloat16", that of its forward passes."""
+
+    def __init__(self, rows: Iterator[Row], precision: str):
+        self._rows, self.precision = rows, precision
+
+    def __next__(self) -> Row:
+        return next(self._rows)
+
+    def close(self) -> None:
+        """End the sweep: drop what has not finished."""
+        self._rows.close()
 
 
 def _students(
@@ -197,9 +216,10 @@ def _students(
     students = StudentTrainer(builder, teacher, split, test, test_logits, recipe, *losses)
     network = _checked_student(students, logits.shape[1])
     _check_losses(students, network)
+    students = replace(students, together=students.can_be_grouped())
     if bfloat16 is None:
-        bfloat16 = bfloat16_helps(network, torch.device("cpu"))
-    return replace(students, recipe=replace(recipe, bfloat16=bfloat16), together=students.can_be_grouped())
+        bfloat16 = students.faster_in_bfloat16()
+    return replace(students, recipe=replace(recipe, bfloat16=bfloat16))
 
 
 def _builder(student: str | Builder, split: ImageSplit, classes: int) -> Builder:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from kdlib.data import ImageSplit
 from kdlib.inference import logits_of
+from kdlib.losses import soft_target_by_image
 from kdlib.training.batches import Batch, Batches
 from kdlib.training.loop import Recipe, Step
 from kdlib.training.teacher import Teacher
@@ -194,7 +195,7 @@ def fit_together(
 
 def _fit(network: GroupedNetwork, batches: Batches, objective: "_MemberObjective", recipe: Recipe) -> Tensor:
     """The epochs of `kdlib.training.loop` for a group; returns each member's mean loss over the last one."""
-    step = Step(network, objective, recipe, batches.device, batches.steps * recipe.epochs, fused=True)
+    step = Step(network, objective, recipe, batches.device, batches.steps * recipe.epochs)
     network.to(memory_format=torch.channels_last).train()
     for epoch in range(recipe.epochs):
         total = torch.zeros(network.size)
@@ -221,7 +222,7 @@ class _Losses:
     """`kdlib.losses.distillation_loss` of every member, with its own temperature and alpha."""
 
     def __init__(self, temperatures: Sequence[float | int], alphas: Sequence[float | int]):
-        self.temperature = torch.tensor(temperatures, dtype=torch.float32).view(-1, 1)
+        self.temperature = torch.tensor(temperatures, dtype=torch.float32)
         self.alpha = torch.tensor(alphas, dtype=torch.float32)
 
     def __call__(
@@ -231,7 +232,5 @@ class _Losses:
         teacher_logits: Float[Tensor, "batch members classes"],
     ) -> Float[Tensor, " members"]:
         task = F.cross_entropy(student_logits.transpose(1, 2), labels, reduction="none").mean(dim=0)
-        log_q, log_p = (F.log_softmax(z / self.temperature, dim=2) for z in (student_logits, teacher_logits))
-        divergence = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=2).mean(dim=0)
-        distill = self.temperature.squeeze(1) ** 2 * divergence
+        distill = soft_target_by_image(student_logits, teacher_logits, self.temperature).mean(dim=0)
         return self.alpha * distill + (1 - self.alpha) * task

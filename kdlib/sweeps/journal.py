@@ -84,6 +84,15 @@ class Journal:
         return end
 
 
+def recorded_setting(path: str | Path, name: str) -> Any:
+    """A setting with which the sweep in this file was begun; None where there is no such file, or none in it."""
+    try:
+        with open(path, "rb") as file:
+            return json.loads(file.readline())["sweep"].get(name)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # `Journal` says what is wrong with a file
+
+
 def _begin(path: Path, header: bytes) -> int:
     """Make the file with its first line at once, so that a kill leaves no file or a usable one."""
     _files.write(path, header)

@@ -17,6 +17,7 @@ from kdlib.losses import soft_target_loss
 from kdlib.sweeps.backends import Cell, Failure, Group, Outcome
 from kdlib.sweeps.grouped import GroupedNetwork, distill_together
 from kdlib.sweeps.journal import Row, describe
+from kdlib.sweeps.precision import bfloat16_is_faster
 from kdlib.training import distill
 from kdlib.training.loop import Recipe, diverged
 from kdlib.training.objectives import Loss, TaskLoss
@@ -84,6 +85,14 @@ class StudentTrainer:
         except ValueError:
             return False
         return True
+
+    def faster_in_bfloat16(self) -> bool:
+        """Whether these students train faster in bfloat16, on this processor, in the groups that they will form."""
+        if not self.together:
+            return bfloat16_is_faster(self.new(0), self.split, self.recipe.batch_size, 1)
+        network = GroupedNetwork([self.new(0)] * MOST_TOGETHER, self.split.normalized(slice(8)))
+        network = network.to(memory_format=torch.channels_last)
+        return bfloat16_is_faster(network, self.split, self.recipe.batch_size, MOST_TOGETHER)
 
     def _alone(self, students: list[nn.Module], group: Group) -> list[float]:
         [student], [cell] = students, group

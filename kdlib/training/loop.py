@@ -97,15 +97,14 @@ class Step:
         recipe: Recipe,
         device: torch.device,
         steps: int,
-        *,
-        fused: bool = False,
     ):
         self.model, self.objective, self.recipe, self.device = model, objective, recipe, device
         parameters = [*model.parameters()]
         if isinstance(objective, nn.Module):
             parameters += [p for p in objective.parameters() if p.requires_grad]
+        # Fused: one call for all weights, where a call each would take a sixth of a small network's step.
         self.optimizer = torch.optim.AdamW(
-            parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=fused or None
+            parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
         )
         self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer, recipe.learning_rate, total_steps=steps + 1

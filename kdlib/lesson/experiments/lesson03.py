@@ -14,6 +14,7 @@ from kdlib.inference import predict_logits
 from kdlib.lesson import results
 from kdlib.lesson.experiments.lesson01 import fashion, known_logits
 from kdlib.lesson.results import experiment
+from kdlib.losses import soft_target_by_image
 from kdlib.sweeps import mapping
 from kdlib.sweeps.backends import Cell, Group
 from kdlib.sweeps.grouped import fit_together
@@ -49,14 +50,14 @@ class BalancedLosses:
     def __call__(self, student_logits, labels, teacher_logits):
         T = self.temperatures.view(-1, 1)
         each = F.cross_entropy(student_logits.mT, labels, reduction="none", ignore_index=NO_LABEL)
-        log_q, log_p = (F.log_softmax(logits / T, dim=2) for logits in (student_logits, teacher_logits))
-        divergence = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=2)
-        task, distill = each.mean(dim=0) / self.labelled, self.temperatures**2 * divergence.mean(dim=0)
+        task = each.mean(dim=0) / self.labelled
+        distill = soft_target_by_image(student_logits, teacher_logits, self.temperatures).mean(dim=0)
         with torch.no_grad():
             onehot = F.one_hot(labels, NO_LABEL + 1)[..., :NO_LABEL]
             known = (labels != NO_LABEL).unsqueeze(2) / self.labelled
             b = self.label_weights * (known * (student_logits.softmax(dim=2) - onehot)).norm(dim=(0, 2))
-            a = self.distill_weights * (T * (log_q.exp() - log_p.exp())).norm(dim=(0, 2))
+            q, p = ((logits / T).softmax(dim=2) for logits in (student_logits, teacher_logits))
+            a = self.distill_weights * (T * (q - p)).norm(dim=(0, 2))
             self.shares.append(a / (a + b))
         return self.label_weights * task + self.distill_weights * distill
 
