@@ -29,7 +29,11 @@ class Interval(NamedTuple):
 
 
 def _network_or_logits(name: str, value: Any) -> nn.Module | Tensor:
-    return value if isinstance(value, nn.Module) else _checks.logits(name, value)
+    if isinstance(value, nn.Module):
+        return value
+    if isinstance(value, Tensor) and value.is_meta:
+        raise ValueError(f"{name} must be logits, got a tensor on the device meta, which holds no numbers")
+    return _checks.logits(name, value)
 
 
 @checked(model=_network_or_logits, split=is_split)

@@ -113,6 +113,14 @@ def rows_of_the_split(arguments: dict) -> None:
         arguments["positions"] = _index("positions", arguments["positions"], len(arguments["self"]))
 
 
+def some_rows_of_the_split(arguments: dict) -> None:
+    """Relation: likewise, but they must be given and choose something."""
+    size = len(arguments["self"])
+    rows = arguments["positions"] = _index("positions", arguments["positions"], size)
+    if not len(arguments["self"].labels[rows]):
+        raise ValueError(f"positions must choose at least one of the {size} images, got none")
+
+
 def _index(name: str, positions: Any, n: int) -> Tensor | slice:
     """Row numbers, a mask or a slice, as torch takes them."""
     if isinstance(positions, slice):
@@ -181,6 +189,7 @@ def _numbers(name: str, values: Any) -> Tensor:
         array = np.require(values, requirements="CW")  # copies what torch could not write to
     except Exception as error:  # an array of somebody else's may fail in any way to become one of numpy's
         raise ValueError(f"{name} must be a rectangular array of numbers ({error})") from error
-    if array.dtype.kind not in "biufc" or array.dtype.itemsize > 16 or array.dtype in (np.longdouble,):
+    if array.dtype.kind not in "biufc" or array.dtype in (np.longdouble, np.clongdouble):
         raise ValueError(f"{name} must be an array of numbers, got {named(values)} of dtype {array.dtype}")
-    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return torch.from_numpy(array.view(np.dtype(array.dtype.str)))  # "ulonglong" is uint64 under another name

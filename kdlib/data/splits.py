@@ -105,7 +105,7 @@ class ImageSplit:
         """
         return self.subset(stratified(self._strata(), n, seed))
 
-    @checked(_checks.rows_of_the_split)
+    @checked(_checks.some_rows_of_the_split)
     def subset(self, positions: Positions) -> "ImageSplit":
         """The images at these positions, with the same mean and std.
 
@@ -115,8 +115,6 @@ class ImageSplit:
         Raises:
             ValueError: a position that is no row of the split, or none at all.
         """
-        if not len(self.labels[positions]):
-            raise ValueError(f"positions must choose at least one of the {len(self)} images, got none")
         parts = (self.images, self.labels, self.indices)
         return ImageSplit(*(part[positions] for part in parts), self.mean, self.std)
 
