@@ -6,11 +6,13 @@ Pure functions of a batch.  All of them
 - compute in float32 where the logits are bfloat16 or float16, and in float64 where they are float64;
 - are finite, with finite gradients, for any logits up to 1e15 in size: log_softmax is used throughout, never
   the logarithm of a softmax;
-- raise ValueError where shapes differ, a number leaves its range, a label is not a class, or a logit is NaN
-  or infinite.  These checks take about 20 microseconds a call.  The values of labels and logits are read on
-  the CPU only, since reading them from an accelerator would stall it at every step.
+- raise ValueError where shapes or devices differ, a number leaves its range, a label is not a class, or a
+  logit is NaN or infinite, and TypeError for what is no tensor or no number.  These checks take about 20
+  microseconds a call.  The values of labels and logits are read on the CPU only, since reading them from an
+  accelerator would stall it at every step.
 
-Words: z are the student's logits, v the teacher's, T the temperature, N the number of classes.
+Words: z are the student's logits, v the teacher's, T the temperature, N the number of classes (at least two
+where a softmax is taken).
 """
 
 import math
@@ -30,7 +32,13 @@ _SHORTEST = 1e-6
 
 
 class LossTerms(NamedTuple):
-    """The loss to minimise and its two unweighted parts: total = alpha * distill + (1 - alpha) * task."""
+    """The loss to minimise and its two unweighted parts: total = alpha * distill + (1 - alpha) * task.
+
+    Args:
+        total: what to minimise.
+        task: the term of the labels; NaN (unknown) where there are none.
+        distill: the term of the teacher.
+    """
 
     total: Float[Tensor, ""]
     task: Float[Tensor, ""]
@@ -110,6 +118,9 @@ def soft_target_loss(
     leave out T^2; `q * (q.log() - p_log)` is NaN where a probability underflows.
 
     Source: Hinton, Vinyals & Dean 2015, arXiv 1503.02531.
+
+    Args:
+        temperature: T, from 1e-6 to 1e9.
     """
     return soft_target_by_image(student_logits, teacher_logits, temperature).mean()
 
@@ -135,14 +146,19 @@ def distillation_loss(
         total = alpha * distill + (1 - alpha) * task
         distill = soft_target_loss(z, v, T), task = cross_entropy(z, labels) at T = 1
 
-    labels: int64 of shape (batch,), each in [0, classes); None, for images without labels, where alpha = 1.
-    Returns LossTerms; `task` and `distill` are not weighted.  At alpha = 0 `total` is `task` itself, whatever
-    the teacher says; at alpha = 1 it is `distill` itself, and `task` is NaN (unknown) where labels is None.
-
     Common implementations differ: Keras and torchdistill weigh the labels by alpha; RepDistiller's weights
     do not add to 1; others swap the two, unseen while alpha = 0.5.
 
     Source: Hinton, Vinyals & Dean 2015, arXiv 1503.02531.
+
+    Args:
+        labels: int64 of shape (batch,), each in [0, classes); None, for images without labels, where alpha = 1.
+        temperature: T, from 1e-6 to 1e9.
+        alpha: the teacher's weight, in [0, 1].
+
+    Returns:
+        The total and its terms, which are not weighted.  At alpha = 0 `total` is `task` itself, whatever the
+        teacher says; at alpha = 1 it is `distill` itself, and `task` is NaN (unknown) where labels is None.
     """
     distill = soft_target_by_image(student_logits, teacher_logits, temperature).mean()
     student, _ = _softened(student_logits, teacher_logits)
@@ -173,7 +189,7 @@ def cosine_logit_loss(
     student_logits: Float[Tensor, "batch classes"],
     teacher_logits: Float[Tensor, "batch classes"],
 ) -> Float[Tensor, ""]:
-    """One minus the cosine of the angle between the two rows of logits, averaged over the batch; in [0, 2].
+    """One minus the cosine of the angle between the two rows of logits, averaged over the batch.
 
         L = 1 - mean over batch of <z, v> / (|z| |v|)
 
@@ -182,6 +198,9 @@ def cosine_logit_loss(
 
     Common implementations differ: they compare flattened feature maps, whose layouts need not agree, where
     logits always do.
+
+    Returns:
+        A number in [0, 2].
     """
     student, teacher = _softened(student_logits, teacher_logits)
     return 1 - F.cosine_similarity(student, teacher, dim=1, eps=_SHORTEST).mean()
@@ -209,9 +228,9 @@ def decoupled_loss(
         TCKD = KL of (p_label, 1 - p_label), teacher to student
         NCKD = KL of the softmax over the other classes, teacher to student
 
-    soft_target_loss is the case alpha = 1, beta = 1 - the teacher's p_label, image by image.  alpha and beta
-    are weights of at least 0; this alpha is not the alpha of distillation_loss.  The paper adds the labels'
-    cross-entropy with weight 1 and warms L up over the first epochs (`kdlib.training.schedules.warmup`).
+    soft_target_loss is the case alpha = 1, beta = 1 - the teacher's p_label, image by image.  The paper adds
+    the labels' cross-entropy with weight 1 and warms L up over the first epochs
+    (`kdlib.training.schedules.warmup`).
 
     With two classes nothing is left to compare among the rest: NCKD is 0 and L = alpha * soft_target_loss.
 
@@ -220,6 +239,12 @@ def decoupled_loss(
     logarithm: it is a softmax of the label's logit against the logsumexp of the rest.
 
     Source: Zhao et al. 2022, arXiv 2203.08679.
+
+    Args:
+        labels: int64 of shape (batch,), each in [0, classes).
+        temperature: T, from 1e-6 to 1e9.
+        alpha: the weight of TCKD, from 0 to 1e9; not the alpha of distillation_loss.
+        beta: the weight of NCKD, from 0 to 1e9.
     """
     student, teacher = _softened(student_logits, teacher_logits, temperature)
     rest = torch.arange(student.shape[1] - 1, device=labels.device).repeat(len(labels), 1)
@@ -257,7 +282,6 @@ def correlation_loss(
         p = softmax(v / T), q = softmax(z / T), rho = Pearson's correlation
 
     q_image is a row (one image, all classes), q_class a column (one class, all images of the batch).
-    inter and intra, weights of at least 0, are the paper's beta and gamma.
 
     A row or column without spread has no correlation: rho is 0 there.  So it is in every column of a batch of
     one.  A spread below 1e-6 counts as 1e-6, which bounds the gradient.
@@ -266,6 +290,14 @@ def correlation_loss(
     does not need; torchdistill's class term has the wrong sign, and so drives the columns apart.
 
     Source: Huang et al. 2022, arXiv 2205.10536.
+
+    Args:
+        temperature: T, from 1e-6 to 1e9.
+        inter: the weight of the rows, from 0 to 1e9; the paper's beta.
+        intra: the weight of the columns, from 0 to 1e9; the paper's gamma.
+
+    Returns:
+        A number from 0 to 2 * (inter + intra), but for rounding.
     """
     student, teacher = (
         logits.softmax(dim=1) for logits in _softened(student_logits, teacher_logits, temperature)
@@ -298,6 +330,9 @@ def multilabel_distillation_loss(
 
     Source: Yang et al. 2023, arXiv 2308.06453, whose logit term this is, with the temperature of Hinton et
     al. 2015, arXiv 1503.02531.
+
+    Args:
+        temperature: T, from 1e-6 to 1e9.
     """
     student, teacher = (
         torch.stack([logits, torch.zeros_like(logits)], dim=-1)
