@@ -3,7 +3,9 @@
 import gzip
 import importlib.util
 import json
+import os
 import pickle
+import re
 import socket
 import sys
 from pathlib import Path
@@ -191,12 +193,20 @@ class TestDownloads:
             assert "no network in this test" in str(error.value)
             assert str(empty_cache) in str(error.value)
 
-    def test_a_cache_that_cannot_be_made_is_named(self, empty_cache, no_network):
-        empty_cache.parent.write_bytes(b"a file where a folder should be")
-        for name, message in self.FILES.items():
-            with pytest.raises(FileNotFoundError, match=message) as error:
-                data.load(name, full=True)
-            assert f"{empty_cache}, which cannot be made" in str(error.value)
+    def test_a_cache_that_cannot_be_written_is_named(self, empty_cache, no_network, monkeypatch):
+        monkeypatch.setattr(
+            os, "access", lambda path, mode: False
+        )  # to the user who runs all tests, all is allowed
+        for reason in ("Permission denied", "File exists|Not a directory"):
+            for name, message in self.FILES.items():
+                with pytest.raises(FileNotFoundError, match=message) as error:
+                    data.load(name, full=True)
+                assert re.search(
+                    rf"datasets, which cannot be written \(({reason})\): allow", str(error.value)
+                )
+            if empty_cache.is_dir():
+                empty_cache.rmdir()
+                empty_cache.write_bytes(b"a file where a folder should be")
 
     def test_a_user_without_a_home_folder_is_told_what_to_set(self, empty_cache, no_network, monkeypatch):
         monkeypatch.setattr(sources, "downloads_folder", lambda: None)

@@ -1,7 +1,7 @@
 """Augmentations of a batch of uint8 images that draw anew for every image.
 
-An augmentation is any callable from a uint8 batch to a uint8 batch. Transforms of torchvision v2 fit the
-signature as well, but draw once for the whole batch.
+`kdlib.training` takes any function of such a batch, or of one image, such as a transform of torchvision v2, which
+it then calls image by image.
 """
 
 from collections.abc import Callable

@@ -266,10 +266,13 @@ def _download(name: str, folder: Path, wanted: str) -> None:
     by_hand = f"put {wanted} there by hand, or into a folder you name by root=..."
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        reason = None if os.access(folder, os.W_OK) else "Permission denied"
     except OSError as error:
+        reason = error.strerror
+    if reason is not None:
         raise FileNotFoundError(
-            f"{name} is not in {folder}, which cannot be made ({error.strerror}): allow this user to, or {by_hand}"
-        ) from error
+            f"{name} is not in {folder}, which cannot be written ({reason}): allow this user to, or {by_hand}"
+        )
     try:
         getattr(datasets, name)(folder, download=True)
     except (OSError, RuntimeError) as error:
