@@ -177,6 +177,49 @@ def test_what_cannot_be_quantised_is_refused_and_an_older_file_is_kept(exported,
     assert sorted(path.name for path in tmp_path.iterdir()) == files
 
 
+def test_paths_and_images_of_another_kind_are_refused_by_name_and_nothing_is_made(exported, tmp_path):
+    (tmp_path / "file").write_text("hello")
+    out, absent = tmp_path / "new" / "out.onnx", tmp_path / "absent.onnx"
+    refused = [
+        ({"path": tmp_path}, ValueError, "path=.* is a folder; add the name of a file"),
+        ({"path": absent}, FileNotFoundError, "path names no file: .*absent.onnx"),
+        ({"path": tmp_path / "file" / "a.onnx"}, FileNotFoundError, "path names no file"),
+        ({"path": 3}, TypeError, "path must be a path .* got int 3"),
+        ({"out": tmp_path}, ValueError, "out=.* is a folder; add the name of a file"),
+        ({"out": tmp_path / "file" / "a.onnx"}, ValueError, "out=.* is no folder"),
+        ({"out": None}, TypeError, "out must be a path"),
+        ({"images": DIGITS}, TypeError, "images must be an ImageSplit .* got ImageDataset; of a data set"),
+        ({"images": CALIBRATION.normalized().numpy()}, TypeError, "images must be .* got ndarray"),
+        ({"images": CALIBRATION.images}, ValueError, "images must be normalised, .* got torch.uint8; for pixels give"),
+        ({"name": " "}, ValueError, "name=' ' is empty"),
+        ({"name": 3}, TypeError, "name must be a text, got int 3"),
+        ({"reduce_range": "no"}, TypeError, "reduce_range must be True or False"),
+    ]  # fmt: skip
+    for change, kind, message in refused:
+        arguments = {"path": exported, "out": out, "images": CALIBRATION} | change
+        with pytest.raises(kind, match=message):
+            compress.quantize(**arguments)
+        if "path" in change:
+            for read in (
+                lambda path: compress.onnx_logits(path, CALIBRATION),
+                lambda path: compress.agreement(exported, path, CALIBRATION),
+            ):
+                with pytest.raises(kind, match=message.replace("path", "path_?b?")):
+                    read(change["path"])
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_images_may_be_of_any_floating_point_type(exported, quantised, tmp_path):
+    images = CALIBRATION.normalized()
+    for dtype in (torch.float64, torch.bfloat16, torch.float16):
+        found = compress.onnx_logits(exported, images.to(dtype))
+        torch.testing.assert_close(
+            found, compress.onnx_logits(exported, images.to(dtype).float()), msg=str(dtype)
+        )
+    path = compress.quantize(exported, tmp_path / "new" / "a.onnx", images.double())
+    assert path.read_bytes() == compress.quantize(exported, tmp_path / "b.onnx", images).read_bytes()
+
+
 def test_a_model_for_single_images_is_refused(exported, tmp_path):
     single = onnx.load(exported)
     single.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1

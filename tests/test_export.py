@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -48,7 +49,16 @@ def assert_agrees(path: Path, network: nn.Module, shape: tuple[int, int, int]) -
 
 # Of the ResNets one for each width, and one with repeated blocks: the deeper ones have more of the same, and their
 # export takes a minute.
-KINDS = ["tiny-cnn", "pocket-cnn", "student-net", "teacher-net", "resnet8", "resnet14", "resnet8x2", "resnet8x4"]
+KINDS = [
+    "tiny-cnn",
+    "pocket-cnn",
+    "student-net",
+    "teacher-net",
+    "resnet8",
+    "resnet14",
+    "resnet8x2",
+    "resnet8x4",
+]
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -147,7 +157,7 @@ def test_a_file_that_differs_from_its_network_is_refused_with_the_difference(tmp
 
 def test_a_network_that_answers_nan_is_refused(tmp_path, student):
     nn.init.constant_(student.head.bias, float("nan"))
-    with pytest.raises(ValueError, match="differs from the network by nan"):
+    with pytest.raises(ValueError, match="logits that are not finite"):
         export.export_onnx(student, tmp_path / "a.onnx", **GREY)
     assert list(tmp_path.iterdir()) == []
 
@@ -179,28 +189,69 @@ def test_torchscript_agrees_and_what_torch_says_of_its_deprecation_is_passed_on(
     torch.testing.assert_close(torch.jit.load(path)(images), student(images), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
+def test_arguments_that_describe_no_classifier_are_refused_by_name_and_nothing_is_made(tmp_path, student):
+    refused = [
         ({"classes": ["a", "b"]}, "2 names, 10 logits"),
-        ({"classes": ["a"] * 10}, "distinct names"),
+        ({"classes": ["a"] * 10}, "classes must have distinct names"),
+        ({"classes": [*"abcdefghi", " "]}, "classes must have distinct names, none of them empty"),
         ({"classes": ["a"]}, "at least two classes"),
-        ({"mean": [0.3, 0.3]}, "mean must be 1 finite numbers"),
+        ({"classes": []}, "at least two classes"),
+        ({"classes": "abcdefghij"}, "classes must be a list of texts, got str 'abcdefghij'"),
+        ({"classes": set("abcdefghij")}, "classes must be a list of texts, got set"),
+        ({"classes": dict.fromkeys("abcdefghij")}, "classes must be a list of texts, got dict"),
+        ({"classes": range(10)}, "each of classes must be a text, got int 0"),
+        ({"classes": 10}, "classes must be a list of texts, got int 10"),
+        ({"mean": [0.3, 0.3]}, r"mean must be 1 finite numbers, one per channel, got \[0.3, 0.3\]"),
+        ({"mean": []}, "mean must be 1 finite numbers"),
         ({"mean": [float("nan")]}, "mean must be 1 finite numbers"),
+        ({"mean": ["0.3"]}, "mean must be numbers, got list"),
+        ({"mean": None}, "mean must be numbers, got NoneType"),
+        ({"mean": [[0.1], [0.2, 0.3]]}, "mean must be numbers, got list"),
+        ({"mean": [True]}, "mean must be numbers, got list"),
         ({"std": [0]}, "std must be positive"),
-        ({"value_range": (1, 0)}, "value_range must be"),
+        ({"std": [float("inf")]}, "std must be 1 finite numbers"),
+        ({"std": torch.ones(3)}, "std must be 1 finite numbers"),
+        ({"std": [1j]}, "std must be numbers"),
+        ({"value_range": (1, 0)}, "value_range must be two finite numbers, low < high"),
+        ({"value_range": (0, float("inf"))}, "value_range must be two finite numbers"),
+        ({"value_range": (0, float("nan"))}, "value_range must be two finite numbers"),
+        ({"value_range": (0, 1, 2)}, "value_range must be two finite numbers"),
+        ({"value_range": "01"}, "value_range must be numbers, got str '01'"),
         ({"name": " "}, "name=' ' is empty"),
+        ({"name": 3}, "name must be a text, got int 3"),
         ({"image_shape": (28, 28)}, r"image_shape must be \(channels, height, width\)"),
-        ({"image_shape": (1, 0, 28)}, "none of them 0"),
+        ({"image_shape": (2, 1, 28, 28)}, r"image_shape must be \(channels, height, width\)"),
+        ({"image_shape": (1, 0, 28)}, "image_shape must be .* none of them 0"),
+        ({"image_shape": (1, -1, 28)}, "image_shape.* must be at least 1, got -1"),
+        ({"image_shape": (1, 28.5, 28)}, "image_shape.* must be an integer, got float 28.5"),
+        ({"image_shape": "128"}, "image_shape must be .* got str '128'"),
+        ({"image_shape": 28}, "image_shape must be .* got int 28"),
+        ({"image_shape": (True, 28, 28)}, "image_shape.* must be an integer, got bool True"),
         ({"image_shape": (2, 28, 28), "mean": [0, 0], "std": [1, 1]}, "channels must be 1 .* or 3"),
-        ({"image_shape": (3, 28, 28), "mean": [0] * 3, "std": [1] * 3}, r"cannot process .*\(2, 3, 28, 28\)"),
+        ({"image_shape": (3, 28, 28), "mean": [0] * 3, "std": [1] * 3}, r"cannot process .*\(1, 3, 28, 28\)"),
         ({"tolerance": 0}, "tolerance must be above 0"),
-    ],
-)  # fmt: skip
-def test_arguments_that_describe_no_classifier_are_refused(tmp_path, student, change, message):
-    with pytest.raises(ValueError, match=message):
-        export.export_onnx(student, tmp_path / "a.onnx", **{**GREY, **change})
-    assert list(tmp_path.iterdir()) == []
+        ({"tolerance": float("nan")}, "tolerance must be a finite number"),
+        ({"tolerance": "small"}, "tolerance must be a number"),
+    ]  # fmt: skip
+    for change, message in refused:
+        with pytest.raises((ValueError, TypeError), match=message):
+            export.export_onnx(student, tmp_path / "new" / "a.onnx", **{**GREY, **change})
+        assert list(tmp_path.iterdir()) == [], change
+
+
+def test_numbers_and_names_may_come_in_every_usual_container(tmp_path, student):
+    expected = export.export_onnx(student, tmp_path / "a.onnx", **GREY).read_bytes()
+    same = [
+        {"mean": np.array([0.3]), "std": (0.35,)},
+        {"mean": torch.tensor([[[0.3]]], dtype=torch.float64), "std": [np.float64(0.35)]},
+        {"mean": 0.3, "std": torch.tensor(0.35, dtype=torch.float64, requires_grad=True)},
+        {"classes": np.array(list("abcdefghij")), "image_shape": torch.zeros(1, 28, 28).shape},
+        {"classes": pd.Index(list("abcdefghij")), "image_shape": np.array([1, 28, 28])},
+        {"classes": (name for name in "abcdefghij"), "value_range": np.array([0, 1])},
+    ]
+    for number, change in enumerate(same):
+        path = export.export_onnx(student, str(tmp_path / "b.onnx"), name="a", **{**GREY, **change})
+        assert path.read_bytes() == expected, number
 
 
 def test_a_description_survives_its_metadata_to_the_last_digit():

@@ -7,13 +7,17 @@ import torch_pruning
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kdlib._checks import checked
+from kdlib.deploy import arguments, networks
+from kdlib.deploy.channels import check_channels_can_be_followed, following_channels
 from kdlib.deploy.networks import example_image, logit_count, trainable_copy
-from kdlib.deploy.pruning import WEIGHTED, following_channels
+from kdlib.deploy.pruning import WEIGHTED
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 GEOMETRY = ("kernel_size", "stride", "padding", "dilation")
 
 
+@checked(teacher=networks.network, student=networks.network, image_shape=arguments.image_shape)
 def carve(teacher: nn.Module, student: nn.Module, image_shape: Sequence[int]) -> nn.Module:
     """A network of the student's form whose weights are the teacher's most useful channels.
 
@@ -40,8 +44,9 @@ def carve(teacher: nn.Module, student: nn.Module, image_shape: Sequence[int]) ->
 
     Raises:
         ValueError: the two differ in more than widths (the message names the first layer), the student is wider
-            somewhere, they have other classes, cannot process such images, or move their channels about in ways
-            that torch-pruning cannot follow.
+            somewhere, they have other classes, cannot process such images, move their channels about in ways that
+            torch-pruning cannot follow (attention, shuffled channels), or are quantised or TorchScript.
+        TypeError: one of them is no network.
 
     Common implementations differ: Xu et al. 2023 take channels at equal distances, whatever they do; others
     copy whole layers and leave the widths (DistilBERT, Sanh et al. 2019, arXiv 1910.01108).
@@ -49,7 +54,7 @@ def carve(teacher: nn.Module, student: nn.Module, image_shape: Sequence[int]) ->
     Source: Xu et al. 2023 (weight selection), arXiv 2311.18823; filter norms for importance: Li et al. 2016,
     arXiv 1608.08710; the scales of batch norm: Liu et al. 2017, arXiv 1708.06519.
     """
-    source, carved = trainable_copy(teacher), trainable_copy(student)
+    source, carved = trainable_copy(teacher, "teacher"), trainable_copy(student, "student")
     _check_structure(source, carved)
     classes = logit_count(source, image_shape, "teacher"), logit_count(carved, image_shape, "student")
     if classes[0] != classes[1]:
@@ -58,7 +63,8 @@ def carve(teacher: nn.Module, student: nn.Module, image_shape: Sequence[int]) ->
         path: len(layer.weight) for path, layer in carved.named_modules() if isinstance(layer, WEIGHTED)
     }
     _check_widths(source, widths)
-    with following_channels(source):
+    check_channels_can_be_followed("teacher", source, image_shape)
+    with following_channels("teacher", source):
         graph = torch_pruning.DependencyGraph().build_dependency(source, example_image(image_shape))
         # Of the whole teacher, before a layer loses inputs: the order of the layers must not matter.
         layers = {path: source.get_submodule(path) for path in widths}

@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
+from kdlib.deploy import arguments
+
 METADATA_KEY = "kdlib"
 
 
@@ -17,14 +19,17 @@ METADATA_KEY = "kdlib"
 class Description:
     """The name, the classes and the input of an image classifier.
 
-    name:     how the model is called where it is shown
-    classes:  the names of the classes, in the order of the logits
-    channels, height, width: the input in pixels; 1 channel is grey, 3 are red, green, blue
-    mean, std: one number per channel, in units of `value_range`
-    value_range: what the pixel values 0 and 255 stand for
-
     A pixel p in 0..255 enters the network as (low + (high - low) * p / 255 - mean) / std.
-    Raises ValueError for sizes, names or numbers that describe no such classifier.
+
+    Args:
+        name: how the model is called where it is shown.
+        classes: the names of the classes, in the order of the logits.
+        channels, height, width: the input in pixels; 1 channel is grey, 3 are red, green, blue.
+        mean, std: one number per channel, in units of `value_range`.
+        value_range: what the pixel values 0 and 255 stand for.
+
+    Raises:
+        TypeError, ValueError: sizes, names or numbers that describe no such classifier.
     """
 
     name: str
@@ -34,12 +39,17 @@ class Description:
     width: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    value_range: tuple[float, float] = (0.0, 1.0)
+    value_range: tuple[float, ...] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        if not self.name.strip():
+        for argument in ("channels", "height", "width"):
+            arguments.whole_number(argument, getattr(self, argument))
+        for argument in ("mean", "std", "value_range"):
+            arguments.numbers(argument, getattr(self, argument))
+        if not arguments.text("name", self.name).strip():
             raise ValueError(f"name={self.name!r} is empty; say how the model is called")
-        if len(set(self.classes)) != len(self.classes) or not all(name.strip() for name in self.classes):
+        names = arguments.texts("classes", self.classes)
+        if len(set(names)) != len(names) or not all(name.strip() for name in names):
             raise ValueError(
                 f"classes must have distinct names, none of them empty, got {list(self.classes)}"
             )
@@ -47,8 +57,6 @@ class Description:
             raise ValueError(f"classes must name at least two classes, got {list(self.classes)}")
         if self.channels not in (1, 3):
             raise ValueError(f"channels must be 1 (grey) or 3 (colour), got {self.channels}")
-        if min(self.height, self.width) < 1:
-            raise ValueError(f"height and width must be at least 1, got {self.height} and {self.width}")
         for argument in ("mean", "std"):
             values = getattr(self, argument)
             if len(values) != self.channels or not all(map(math.isfinite, values)):
@@ -57,8 +65,7 @@ class Description:
                 )
         if min(self.std) <= 0:
             raise ValueError(f"std must be positive, got {list(self.std)}")
-        low, high = self.value_range
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        if len(self.value_range) != 2 or not -math.inf < self.value_range[0] < self.value_range[1] < math.inf:
             raise ValueError(f"value_range must be two finite numbers, low < high, got {self.value_range}")
 
     @property
@@ -80,10 +87,13 @@ class Description:
         try:
             content = json.loads(text)
             return cls(
-                name=str(content["name"]),
-                classes=tuple(map(str, content["classes"])),
-                **{name: int(content[name]) for name in ("channels", "height", "width")},
-                **{name: tuple(map(float, content[name])) for name in ("mean", "std", "value_range")},
+                classes=arguments.texts("classes", content["classes"]),
+                **{name: arguments.numbers(name, content[name]) for name in ("mean", "std", "value_range")},
+                **{
+                    name: arguments.whole_number(name, content[name])
+                    for name in ("channels", "height", "width")
+                },
+                name=arguments.text("name", content["name"]),
             )
         except KeyError as error:
             missing = f"{error.args[0]!r} is missing; needed are {[field.name for field in fields(cls)]}"

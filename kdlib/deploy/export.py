@@ -1,30 +1,41 @@
 """A trained network as a file that runs without Python code of its own, checked against the network it came from."""
 
-import copy
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdlib import _files
 from kdlib._checks import checked, positive_number
-from kdlib.deploy import files, runtime
+from kdlib.deploy import arguments, files, networks, runtime
 from kdlib.deploy.description import Description
-from kdlib.inference import logits_of
-from kdlib.teachers import FrozenTeacher
 
 BATCH_SIZES = (1, 2, 7)  # on which an exported file is compared; none but 2 is the size it was traced with
 INPUT, OUTPUT = "images", "logits"
 Numbers = Tensor | Sequence[float | int]
 Run = Callable[[Tensor], Tensor]
+CHECKS = {
+    "model": networks.network,
+    "path": arguments.file_to_write,
+    "image_shape": arguments.image_shape,
+    "tolerance": positive_number,
+}
 
 
-@checked(tolerance=positive_number)
+@checked(
+    classes=arguments.texts,
+    mean=arguments.numbers,
+    std=arguments.numbers,
+    name=arguments.text_or_none,
+    value_range=arguments.numbers,
+    **CHECKS,
+)
 def export_onnx(
     model: nn.Module,
     path: str | PathLike,
@@ -34,7 +45,7 @@ def export_onnx(
     mean: Numbers,
     std: Numbers,
     name: str | None = None,
-    value_range: tuple[float | int, float | int] = (0, 1),
+    value_range: Numbers = (0.0, 1.0),
     tolerance: float | int = 1e-4,
 ) -> Path:
     """Write `model` as one ONNX file for batches of any size, with what `kdlib serve` must know inside it.
@@ -45,8 +56,9 @@ def export_onnx(
     of the network. The network itself is left as it is; the file holds it in eval mode, in float32.
 
     Args:
-        model: maps images to logits, or to an object with `.logits`.
-        path: the file to write; an older one is replaced in one step.
+        model: maps images to logits, or to an object with `.logits`. Of a frozen teacher, a compiled or a
+            data-parallel network, the network inside is written.
+        path: the file to write; an older one is replaced in one step, a folder that is missing is made.
         image_shape: (channels, height, width), with 1 or 3 channels.
         classes: the names of the classes, in the order of the logits.
         mean, std: one number per channel, in units of `value_range`, as in `ImageDataset.mean`.
@@ -58,32 +70,38 @@ def export_onnx(
         The path.
 
     Raises:
-        ValueError: an argument that describes no image classifier; a network that cannot process images of this
-            shape or gives another number of logits than there are classes; a difference above the tolerance.
-            No file is written then.
+        TypeError, ValueError: an argument that describes no image classifier; a path where nothing can be written;
+            a network that cannot process such images in batches of any size, that torch cannot export, or that
+            gives another number of logits than there are classes; a difference above the tolerance. Nothing is
+            written then, and no folder made.
     """
-    path = Path(path)
-    description = _describe(path.stem if name is None else name, image_shape, classes, mean, std, value_range)
-    network = _prepared(model)
-    _check_output(network, description)
-    program = torch.onnx.export(
-        network,
-        (torch.zeros(2, *description.image_shape),),
-        dynamo=True,
-        external_data=False,
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        input_names=[INPUT],
-        output_names=[OUTPUT],
-        verbose=False,
-    )
-    content = files.with_description(program.model_proto, description)
-    _check_parity(
-        _onnx_runner(content), network, description.image_shape, tolerance, _normalisation(description)
-    )
-    return _files.write(path, content)
+    shown = path.stem if name is None else name
+    description = Description(shown, classes, *image_shape, mean, std, value_range)
+    normalise = _normalisation(description)
+    _check_preprocessing(model, description)
+    network = _prepared(model, image_shape, normalise)
+    example = normalise(pictures(2, image_shape))
+    found = _logits(network, example).shape[1]
+    if found != len(classes):
+        raise ValueError(f"classes must name every logit: {len(classes)} names, {found} logits")
+    with _exporting("ONNX", network):
+        program = torch.onnx.export(
+            network,
+            (example,),
+            dynamo=True,
+            external_data=False,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            verbose=False,
+        )
+        content = files.with_description(program.model_proto, description)
+        run = _onnx_runner(content)
+    _check_parity(run, network, image_shape, tolerance, normalise)
+    return files.write("path", path, content)
 
 
-@checked(tolerance=positive_number)
+@checked(**CHECKS)
 def export_program(
     model: nn.Module,
     path: str | PathLike,
@@ -97,24 +115,29 @@ def export_program(
     It carries no class names and no normalisation. Compared before it is written, and refused, as in
     `export_onnx`.
 
+    Args:
+        model, path, image_shape, tolerance: as in `export_onnx`.
+
     Returns:
         The path.
 
     Raises:
-        ValueError: the network cannot process such images, or a difference above the tolerance.
+        TypeError, ValueError: as `export_onnx`.
     """
-    network, shape = _prepared(model), _checked_shape(image_shape)
-    example = torch.zeros(2, *shape)  # of two images: torch.export would take a batch of one for a constant
-    _logits(network, example)
-    program = torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    network = _prepared(model, image_shape, _centred)
+    # Of two: torch.export would take a batch of one for a constant.
+    example = _centred(pictures(2, image_shape))
     buffer = io.BytesIO()
-    torch.export.save(program, buffer)
-    buffer.seek(0)
-    _check_parity(torch.export.load(buffer).module(), network, shape, tolerance, _centred)
-    return _files.write(Path(path), buffer.getvalue())
+    with _exporting("a torch.export program", network):
+        program = torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        torch.export.save(program, buffer)
+        buffer.seek(0)
+        run = torch.export.load(buffer).module()
+    _check_parity(run, network, image_shape, tolerance, _centred)
+    return files.write("path", path, buffer.getvalue())
 
 
-@checked(tolerance=positive_number)
+@checked(**CHECKS)
 def export_torchscript(
     model: nn.Module,
     path: str | PathLike,
@@ -129,22 +152,25 @@ def export_torchscript(
     The network is traced, so a decision that its forward takes by looking at values is frozen. Compared before
     it is written, and refused, as in `export_onnx`.
 
+    Args:
+        model, path, image_shape, tolerance: as in `export_onnx`.
+
     Returns:
         The path.
 
     Raises:
-        ValueError: the network cannot process such images, or a difference above the tolerance.
+        TypeError, ValueError: as `export_onnx`.
     """
-    network, shape = _prepared(model), _checked_shape(image_shape)
-    example = torch.zeros(2, *shape)
-    _logits(network, example)
-    with torch.no_grad():
-        traced = torch.jit.trace(network, example)
+    network = _prepared(model, image_shape, _centred)
     buffer = io.BytesIO()
-    torch.jit.save(traced, buffer)
-    buffer.seek(0)
-    _check_parity(torch.jit.load(buffer), network, shape, tolerance, _centred)
-    return _files.write(Path(path), buffer.getvalue())
+    with _exporting("TorchScript", network):
+        with torch.no_grad():
+            traced = torch.jit.trace(network, _centred(pictures(2, image_shape)))
+        torch.jit.save(traced, buffer)
+        buffer.seek(0)
+        run = torch.jit.load(buffer)
+    _check_parity(run, network, image_shape, tolerance, _centred)
+    return files.write("path", path, buffer.getvalue())
 
 
 def logit_difference(
@@ -153,7 +179,14 @@ def logit_difference(
     """max |logits - expected| / max(1, max |expected|): absolute, but relative to logits above 1.
 
     float32 keeps seven digits, so logits in the hundreds cannot agree to 1e-4 in absolute terms.
+
+    Raises:
+        ValueError: they are of different shapes.
     """
+    if logits.shape != expected.shape:
+        raise ValueError(
+            f"logits and expected must have one shape, got {tuple(logits.shape)} and {tuple(expected.shape)}"
+        )
     scale = expected.abs().max().clamp(min=1)
     return ((logits - expected).abs().max() / scale).item()
 
@@ -179,57 +212,77 @@ class _Logits(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        return logits_of(self.network(images))
+        return networks.logits_in(self.network(images)).float()
 
 
-def _prepared(model: nn.Module) -> nn.Module:
-    """A copy in eval mode, in float32, on the CPU, laid out as exporters expect it."""
-    # A frozen teacher switches its network to eval mode in every forward, which an exporter cannot trace.
-    network = model.network if isinstance(model, FrozenTeacher) else model
-    network = copy.deepcopy(network).to("cpu", torch.float32, memory_format=torch.contiguous_format)
-    return _Logits(network).eval()
-
-
-def _describe(
-    name: str,
-    image_shape: Sequence[int],
-    classes: Sequence[str],
-    mean: Numbers,
-    std: Numbers,
-    value_range: tuple,
-) -> Description:
-    channels, height, width = _checked_shape(image_shape)
-    mean, std, (low, high) = (tuple(map(float, numbers)) for numbers in (mean, std, value_range))
-    return Description(name, tuple(classes), channels, height, width, mean, std, (low, high))
-
-
-def _checked_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
-    shape = tuple(map(int, image_shape))
-    if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"image_shape must be (channels, height, width), none of them 0, got {image_shape}")
-    return shape
+def _prepared(model: nn.Module, shape: tuple[int, int, int], normalise: Run) -> nn.Module:
+    """A copy as exporters expect it, that has answered batches of every size it will be compared on."""
+    network = _Logits(networks.copied("model", model, torch.float32)).eval()
+    for count in BATCH_SIZES:
+        _logits(network, normalise(pictures(count, shape)))
+    return network
 
 
 def _logits(network: nn.Module, images: Tensor) -> Float[Tensor, "batch classes"]:
-    try:
-        with torch.inference_mode():
-            logits = network(images)
-    except RuntimeError as error:
+    """Its answers to these images, or a ValueError that says why they are none."""
+    shape = tuple(images.shape)
+    with torch.inference_mode():
+        try:
+            output = network.network(images.clone())  # some change their input
+        except Exception as error:  # its forward is anybody's code
+            raise ValueError(
+                f"model cannot process images of shape {shape}: {networks.in_one_line(error)}. image_shape must be "
+                "that of the images it was made for, and its forward must take batches of any size"
+            ) from error
+        logits = networks.logits_in(output)
+    if logits.ndim != 2 or len(logits) != len(images) or not logits.is_floating_point():
         raise ValueError(
-            f"the model cannot process images of shape {tuple(images.shape)}: {error}"
-        ) from error
-    if logits.ndim != 2 or len(logits) != len(images):
+            f"model must return logits of shape ({len(images)}, classes), floating-point numbers, for images of shape "
+            f"{shape}, got {tuple(logits.shape)}, {logits.dtype}; its forward must take batches of any size"
+        )
+    if not logits.isfinite().all():
         raise ValueError(
-            f"the model must return logits of shape ({len(images)}, classes) for images of shape "
-            f"{tuple(images.shape)}, got {tuple(logits.shape)}"
+            f"model gives logits that are not finite for images of shape {shape}; train it again"
         )
     return logits.float()
 
 
-def _check_output(network: nn.Module, description: Description) -> None:
-    found = _logits(network, torch.zeros(2, *description.image_shape)).shape[1]
-    if found != len(description.classes):
-        raise ValueError(f"classes must name every logit: {len(description.classes)} names, {found} logits")
+@contextmanager
+def _exporting(kind: str, network: nn.Module) -> Iterator[None]:
+    """Turn what torch says of a network that it cannot export into a ValueError that says what helps."""
+    try:
+        yield
+    except Exception as error:  # torch has a class of its own for each stage
+        remedy = networks.why_not_plain(network.network) or (
+            "its forward must do the same for every batch: sizes from images.shape in place of constants, no decision "
+            "and no loop that depends on values or on the number of images"
+        )
+        raise ValueError(
+            f"model cannot be written as {kind}: {remedy} ({networks.in_one_line(error)})"
+        ) from error
+
+
+def _check_preprocessing(model: nn.Module, description: Description) -> None:
+    """A network that says how it wants its images must not be described as wanting them otherwise."""
+    own = networks.preprocessing(model)
+    if own is None:
+        return
+    low, high = description.value_range
+    mean, std = (low + (high - low) * own.mean).tolist(), ((high - low) * own.std).tolist()
+    size = (description.height, description.width) if own.size is None else (own.size, own.size)
+    given = (*description.mean, *description.std, description.height, description.width)
+    if len(mean) != description.channels or not np.allclose(
+        (*mean, *std, *size), given, rtol=1e-4, atol=1e-6
+    ):
+        raise ValueError(
+            f"model says itself how it wants its images: {_in_words(mean, std, *size)}; give these as mean, std and "
+            f"image_shape, got {_in_words(description.mean, description.std, *description.image_shape[1:])}"
+        )
+
+
+def _in_words(mean: Sequence[float], std: Sequence[float], height: int, width: int) -> str:
+    mean, std = (f"[{', '.join(f'{number:.4g}' for number in numbers)}]" for numbers in (mean, std))
+    return f"mean={mean}, std={std}, {height} x {width} pixels"
 
 
 def _onnx_runner(content: bytes) -> Run:
@@ -251,8 +304,17 @@ def _centred(pixels: Tensor) -> Tensor:
 def _check_parity(run: Run, network: nn.Module, shape: tuple, tolerance: float, normalise: Run) -> None:
     for count in BATCH_SIZES:
         images = normalise(pictures(count, shape))
-        with torch.inference_mode():
-            difference = logit_difference(run(images), _logits(network, images))
+        expected = _logits(network, images)
+        try:
+            with torch.inference_mode():
+                found = run(images)
+        except Exception as error:  # of onnxruntime, of torch's own guards, or of its interpreter
+            raise ValueError(
+                f"the exported model cannot process a batch of {count}, although model can; nothing was written. Its "
+                "forward fixes the batch: take sizes from images.shape in place of constants, and no loop over the "
+                f"images ({networks.in_one_line(error)})"
+            ) from error
+        difference = logit_difference(found, expected) if found.shape == expected.shape else float("inf")
         if not difference <= tolerance:  # a NaN is no agreement either
             raise ValueError(
                 f"the exported model differs from the network by {difference:.2g} on a batch of {count}, more than "

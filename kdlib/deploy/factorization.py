@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kdlib._checks import checked, fraction
+from kdlib.deploy import networks
 from kdlib.deploy.networks import trainable_copy
 
 
@@ -17,7 +18,7 @@ def _energy(name: str, value: Any) -> float:
     return float(value)
 
 
-@checked(energy=_energy)
+@checked(model=networks.network, energy=_energy)
 def factorize(model: nn.Module, energy: float | int) -> nn.Module:
     """A copy of `model` whose convolutions and linear layers are split in two where that makes them smaller.
 
@@ -42,7 +43,8 @@ def factorize(model: nn.Module, energy: float | int) -> nn.Module:
         split. To recover what is lost: `kdlib.training.distill`.
 
     Raises:
-        ValueError: `energy` outside (0, 1].
+        ValueError: `energy` outside (0, 1], or a network that is quantised or TorchScript.
+        TypeError: `model` is no network.
 
     Common implementations differ: one share of the full rank for all layers; the singular values all in one of
     the factors; k x 1 and 1 x k kernels (Jaderberg et al. 2014, arXiv 1405.3866). Zhang et al. 2014

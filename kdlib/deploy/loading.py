@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from kdlib.deploy import runtime
+from kdlib.deploy import arguments, runtime
 
 Images = Float32[np.ndarray, "batch channels height width"]
 Call = Callable[[], Any]  # runs a model once, on images that it was given beforehand
@@ -24,32 +24,33 @@ def noise_images(image_shape: Sequence[int], batch_size: int = 1) -> Images:
     How long a network takes hardly depends on what its images show.
 
     Raises:
-        ValueError: `image_shape` is not (channels, height, width), all above 0; `batch_size` is below 1.
+        TypeError, ValueError: `image_shape` is not (channels, height, width), all above 0; `batch_size` is below 1.
     """
-    shape = tuple(map(int, image_shape))
-    if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"image_shape must be (channels, height, width), none of them 0, got {image_shape}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    return np.random.default_rng(0).standard_normal((batch_size, *shape), dtype=np.float32)
+    shape = (
+        arguments.whole_number("batch_size", batch_size),
+        *arguments.image_shape("image_shape", image_shape),
+    )
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
 
 def open_file(path: str | PathLike, *, threads: int = 1) -> Callable[[Images], Call]:
     """Load a model; what comes back makes a batch of images into a call that runs the model on it.
 
-    threads: for onnxruntime. torch has one number for the whole process (`torch.set_num_threads`).
+    Args:
+        path: of the file.
+        threads: for onnxruntime. torch has one number for the whole process (`torch.set_num_threads`).
 
     Raises:
-        OSError: the file cannot be read.
+        FileNotFoundError: there is no such file.
         ValueError: its name ends in none of .onnx, .pt2, .pt, .ts, .torchscript, or it holds no such model.
     """
-    path = Path(path)
+    path = arguments.path("path", path)
     openers = {".onnx": _open_onnx, ".pt2": _open_program} | dict.fromkeys(
         (".pt", ".ts", ".torchscript"), _open_torchscript
     )
     if path.suffix not in openers:
         raise ValueError(f"{path.name}: must be {KINDS}")
-    path.open("rb").close()  # an OSError that names the file, whatever the library below would make of it
+    arguments.file_to_read("path", path)
     try:
         return openers[path.suffix](path, threads)
     except Exception as error:  # each library has classes of its own for what can be wrong with a file

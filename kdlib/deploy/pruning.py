@@ -1,7 +1,6 @@
 """Weights taken out of a network: one by one, which saves bytes, or whole channels, which saves time as well."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 
 from kdlib._checks import checked, fraction
+from kdlib.deploy import arguments, networks
+from kdlib.deploy.channels import check_channels_can_be_followed, following_channels
 from kdlib.deploy.networks import example_image, logit_count, trainable_copy
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -34,7 +35,7 @@ class Mask(nn.Module):
         return trained * self.kept
 
 
-@checked(share=_share)
+@checked(model=networks.network, share=_share)
 def sparsify(model: nn.Module, share: float | int, *, layerwise: bool = False) -> nn.Module:
     """A copy of `model` in which the smallest weights are 0, and stay 0 while it is trained.
 
@@ -53,9 +54,15 @@ def sparsify(model: nn.Module, share: float | int, *, layerwise: bool = False) -
     Args:
         model: any network; it is left as it is.
         share: of the weights, in [0, 1).
+        layerwise: take the share of each layer, in place of all together.
+
+    Returns:
+        A network in which each such layer has a `Mask`.
 
     Raises:
-        ValueError: `share` outside [0, 1), or no convolution and no linear layer.
+        ValueError: `share` outside [0, 1), no convolution and no linear layer, or one that is quantised or
+            TorchScript.
+        TypeError: `model` is no network.
 
     Common implementations differ: those that set weights to 0 only once train them back to life; torch's
     `prune.global_unstructured` fails on weights in channels_last, and what it leaves behind cannot be copied
@@ -76,11 +83,13 @@ def sparsify(model: nn.Module, share: float | int, *, layerwise: bool = False) -
     return network
 
 
+@checked(model=networks.network)
 def finish(model: nn.Module) -> nn.Module:
     """A copy of a network from `sparsify` with plain layers again; the zeros are now ordinary weights."""
     return trainable_copy(model)
 
 
+@checked(model=networks.network)
 def zero_share(model: nn.Module) -> float:
     """The share of zeros among the weights of convolutions and linear layers, in [0, 1].
 
@@ -91,7 +100,7 @@ def zero_share(model: nn.Module) -> float:
     return sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
 
 
-@checked(share=_share)
+@checked(model=networks.network, share=_share, image_shape=arguments.image_shape)
 def prune_channels(model: nn.Module, share: float | int, image_shape: Sequence[int]) -> nn.Module:
     """A smaller copy of `model`: in each layer the least important `share` of the channels is taken out.
 
@@ -102,7 +111,8 @@ def prune_channels(model: nn.Module, share: float | int, image_shape: Sequence[i
     (1 - share)^2. What is left needs to be trained: `kdlib.training.distill`, with the whole network for a teacher.
 
     Args:
-        model: any network that torch-pruning can trace; it is left as it is.
+        model: a network of convolutions, with linear layers behind them, whatever is added, multiplied or joined
+            between them (torchvision's but for its transformers and ShuffleNet); it is left as it is.
         share: of the channels, in [0, 1).
         image_shape: (channels, height, width) of its images.
 
@@ -112,7 +122,9 @@ def prune_channels(model: nn.Module, share: float | int, image_shape: Sequence[i
 
     Raises:
         ValueError: `share` outside [0, 1), a network that cannot process such images, has no convolution and no
-            linear layer, or moves its channels about in ways that torch-pruning cannot follow, as ShuffleNet does.
+            linear layer, is quantised or TorchScript, or moves its channels about in ways that torch-pruning cannot
+            follow (attention, shuffled channels).
+        TypeError: `model` is no network.
 
     Common implementations differ: many rank single filters by their L1 norm (Li et al. 2016), layer by layer,
     and leave out channels that are joined by a sum.
@@ -122,32 +134,25 @@ def prune_channels(model: nn.Module, share: float | int, image_shape: Sequence[i
     network = trainable_copy(model)
     _weighted_layers(network)
     classes = logit_count(network, image_shape)
-    with following_channels(network):
+    check_channels_can_be_followed("model", network, image_shape)
+    with following_channels("model", network):
         torch_pruning.pruner.BasePruner(
             network, example_image(image_shape), torch_pruning.importance.GroupMagnitudeImportance(p=2),
             pruning_ratio_dict=_ratios(network, share), ignored_layers=[_head(network, image_shape)],
             in_channel_groups={}, out_channel_groups={}, num_heads={},  # its defaults are shared by all pruners
         ).step()  # fmt: skip
     if logit_count(network, image_shape) != classes:
-        raise ValueError(f"torch-pruning cut the logits of this network, a {type(model).__name__}")
+        raise ValueError(f"torch-pruning cut the logits of model, a {type(network).__name__}")
     return network.eval()
-
-
-@contextmanager
-def following_channels(network: nn.Module) -> Iterator[None]:
-    """Turn torch-pruning's failures into a ValueError that says what failed."""
-    try:
-        yield
-    except Exception as error:  # it raises whatever its calculations lead to, such as ZeroDivisionError
-        raise ValueError(
-            f"torch-pruning cannot follow the channels of this {type(network).__name__}: {error!r}"
-        ) from error
 
 
 def _weighted_layers(model: nn.Module) -> list[nn.Module]:
     layers = [module for module in model.modules() if isinstance(module, WEIGHTED)]
     if not layers:
-        raise ValueError(f"model has no convolution and no linear layer to prune: {type(model).__name__}")
+        raise ValueError(
+            f"model, a {type(model).__name__}, has no convolution and no linear layer; of an exported network give "
+            "the one that it was made from"
+        )
     return layers
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,11 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kdlib import _checks, _files
+from kdlib import _checks
 from kdlib.data import ImageSplit
 
 # runtime before anything of onnxruntime: it keeps onnxruntime from reporting home.
-from kdlib.deploy import files, runtime
+from kdlib.deploy import arguments, files, runtime
 from kdlib.deploy.description import Description
 from kdlib.deploy.export import INPUT, OUTPUT
 
@@ -28,6 +29,30 @@ QUANTISED = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # what holds the weight
 Images = ImageSplit | Float[Tensor, "_n _channels _height _width"]
 
 
+def _images(name: str, value: Any) -> Images:
+    """A rule for arguments: a split, or a tensor of images that are normalised already."""
+    if isinstance(value, ImageSplit):
+        return value
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"{name} must be an ImageSplit or a tensor of normalised images, got {type(value).__name__}; of a data "
+            "set give one split, such as its .train"
+        )
+    if not value.is_floating_point():
+        raise ValueError(
+            f"{name} must be normalised, floating-point numbers, got {value.dtype}; for pixels give an "
+            "ImageSplit"
+        )
+    return value
+
+
+@_checks.checked(
+    path=arguments.file_to_read,
+    out=arguments.file_to_write,
+    images=_images,
+    name=arguments.text_or_none,
+    reduce_range=_checks.boolean,
+)
 def quantize(
     path: str | PathLike,
     out: str | PathLike,
@@ -66,14 +91,15 @@ def quantize(
         `out`.
 
     Raises:
-        OSError: `path` cannot be read.
+        FileNotFoundError: there is no file `path`.
         ValueError: `path` is no ONNX file, does not describe itself, is quantised already, has nothing to
-            quantise, takes batches of one size only, or gives no finite logits in 8 bits; images that are none,
-            not finite, or of another shape than the file describes. Nothing is written then.
+            quantise, takes batches of one size only, or gives no finite logits in 8 bits; nothing can be written as
+            `out`; images that are not normalised, not finite, or of another shape than the file describes. Nothing
+            is written then, and no folder made.
+        TypeError: an argument of another kind.
 
     Source: Jacob et al. 2017, arXiv 1712.05877; scales a channel: Krishnamoorthi 2018, arXiv 1806.08342.
     """
-    path = Path(path)
     model, description = _read(path)
     operations = {node.op_type for node in model.graph.node}
     if "QuantizeLinear" in operations:
@@ -89,9 +115,10 @@ def quantize(
         logits = _run(content, batches[:1])
     if not np.isfinite(logits).all():
         raise ValueError(f"{path.name} gives logits that are not finite once it is quantised")
-    return _files.write(Path(out), content)
+    return files.write("out", out, content)
 
 
+@_checks.checked(path=arguments.file_to_read, images=_images)
 def onnx_logits(path: str | PathLike, images: Images) -> Float[Tensor, "n classes"]:
     """The logits of an exported model, for every image in order, float32.
 
@@ -102,16 +129,16 @@ def onnx_logits(path: str | PathLike, images: Images) -> Float[Tensor, "n classe
         images: as in `quantize`.
 
     Raises:
-        OSError: the file cannot be read.
+        FileNotFoundError: there is no such file.
         ValueError: it is no ONNX file or does not describe itself; images as in `quantize`.
     """
-    path = Path(path)
     model, description = _read(path)
     batches = _inputs(images, description, path.name)
     with _as_value_error(f"{path.name} cannot process such images"):
         return torch.from_numpy(_run(model.SerializeToString(), batches))
 
 
+@_checks.checked(path_a=arguments.file_to_read, path_b=arguments.file_to_read, images=_images)
 def agreement(
     path_a: str | PathLike,
     path_b: str | PathLike,
@@ -127,7 +154,7 @@ def agreement(
         images: as in `quantize`; each model gets an ImageSplit normalised as its own file says.
 
     Raises:
-        OSError, ValueError: as `onnx_logits`; models with different numbers of classes.
+        FileNotFoundError, ValueError: as `onnx_logits`; models with different numbers of classes.
     """
     first, second = onnx_logits(path_a, images), onnx_logits(path_b, images)
     if first.shape != second.shape:
@@ -157,7 +184,7 @@ def _inputs(images: Images, description: Description, file: str) -> list[np.ndar
         )
     if isinstance(images, Tensor):
         _checks.all_finite("images", images)
-        return [batch.numpy(force=True).astype(np.float32) for batch in images.split(BATCH)]
+        return [batch.float().numpy(force=True) for batch in images.split(BATCH)]
     low, high = description.value_range
     mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (description.mean, description.std))
     return [((low + (high - low) * batch / 255 - mean) / std).numpy() for batch in pixels.split(BATCH)]
