@@ -49,6 +49,7 @@ Mixing = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None
     split=checks.split_rule,
     validation=checks.optional_split_rule,
     label_smoothing=fraction,
+    task_loss=checks.function_rule,
 )
 def train(
     model: nn.Module,
@@ -139,7 +140,8 @@ def train(
 
 @checked(
     student=checks.network_rule, teacher=checks.teacher_rule, split=checks.split_rule,
-    validation=checks.optional_split_rule, features=check_terms,
+    validation=checks.optional_split_rule, features=check_terms, loss=checks.function_rule,
+    task_loss=checks.function_rule,
 )  # fmt: skip
 def distill(
     student: nn.Module,
@@ -222,10 +224,12 @@ def distill(
     )  # fmt: skip
     with placed(teacher, device):
         answers = answering(teacher, batches, features)
-        objective: Objective = LabelObjective(task_loss)
+        objective: Objective
         if not features or callable(alpha) or alpha > 0:
             objective = DistillationObjective(answers, temperature, alpha_schedule, loss, task_loss)
             checks.check_losses(objective, batches, logits)
+        else:
+            objective = LabelObjective(task_loss)
         model = student
         if features:
             model, objective = with_features(objective, features, student, answers, batches, seed)

@@ -14,6 +14,7 @@ from kdlib.data import ImageDataset, ImageSplit
 from kdlib.inference import precision_of, predict_logits
 from kdlib.training import schedules
 from kdlib.training.batches import Batches
+from kdlib.training.calls import wanted
 from kdlib.training.objectives import DistillationObjective, TaskLoss
 
 _EPSILON = 1e-3  # by which the labels of an image may miss a sum of 1
@@ -39,6 +40,13 @@ def network_rule(name: str, value: Any) -> nn.Module:
     """A rule: a network that can be trained."""
     if not isinstance(value, nn.Module):
         raise TypeError(f"{name} must be a torch.nn.Module, got {type(value).__name__}")
+    return value
+
+
+def function_rule(name: str, value: Any) -> Callable:
+    """A rule: a function, such as a loss."""
+    if not callable(value):
+        raise TypeError(f"{name} must be a function, got {type(value).__name__} {value!r:.80}")
     return value
 
 
@@ -86,6 +94,10 @@ def refuse_same(student: nn.Module, teacher: nn.Module | Tensor) -> None:
 
 def check_student(student: nn.Module, split: ImageSplit, device: torch.device) -> Tensor:
     """The student's logits of two images, (2, classes)."""
+    if not torch.is_grad_enabled():
+        raise ValueError(
+            "training needs gradients: call it outside torch.no_grad() and torch.inference_mode()"
+        )
     if len(split) < 2:
         raise ValueError(f"split must hold at least 2 images to train on, got {len(split)}")
     if not any(parameter.requires_grad for parameter in student.parameters()):
@@ -117,11 +129,10 @@ def check_student(student: nn.Module, split: ImageSplit, device: torch.device) -
 
 def check_task_loss(task_loss: TaskLoss, split: ImageSplit) -> None:
     """Cross-entropy wants one label an image, or probabilities that sum to 1."""
-    if not callable(task_loss):
-        raise TypeError(
-            f"task_loss must be a function (student_logits, labels) -> scalar, got {task_loss!r:.80}"
-        )
-    if getattr(task_loss, "func", task_loss) is not F.cross_entropy or split.has_classes:
+    wanted(task_loss, (), name="task_loss", takes="the student's logits and the labels")
+    inner = getattr(task_loss, "func", task_loss)
+    is_cross_entropy = inner is F.cross_entropy or isinstance(inner, nn.CrossEntropyLoss)
+    if not is_cross_entropy or split.has_classes:
         return
     sums = split.labels.sum(dim=1)
     if ((sums - 1).abs() > _EPSILON).any():
@@ -140,12 +151,24 @@ def check_terms_on(name: str, term: Callable[[Tensor], Tensor], logits: Tensor) 
     """
     logits = logits.detach().clone().requires_grad_()
     with torch.enable_grad(), torch.random.fork_rng(devices=[]):
-        value = term(logits)
-    if not isinstance(value, Tensor) or value.ndim != 0:
-        got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        check_scalar(name, term(logits))
+
+
+def check_scalar(name: str, value: Any) -> None:
+    """The value of a loss is a finite number with a gradient.
+
+    Raises:
+        ValueError: it is not; the message names `name`.
+    """
+    if not isinstance(value, Tensor) or value.ndim != 0 or value.is_complex():
+        got = (
+            f"{value.dtype} of shape {tuple(value.shape)}"
+            if isinstance(value, Tensor)
+            else type(value).__name__
+        )
         raise ValueError(f"{name} must return a scalar tensor, such as a mean over the batch, got {got}")
     if not value.requires_grad:
-        raise ValueError(f"{name} must depend on the student's logits: its value carries no gradient")
+        raise ValueError(f"{name} must depend on what the student computes: its value carries no gradient")
     if not value.isfinite():
         raise ValueError(f"{name} must return a finite number, got {value.item()} for the untrained student")
 

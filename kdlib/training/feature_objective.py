@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from kdlib.features import CapturedModel, FeatureTerm, Regressor, capture, class_gradients
 from kdlib.inference import evaluating
 from kdlib.training.batches import Batch
-from kdlib.training.calls import chosen, wanted
+from kdlib.training.calls import chosen, partial_modules, wanted
+from kdlib.training.checks import check_scalar
 from kdlib.training.objectives import Objective
 from kdlib.training.teacher import Teacher
 
@@ -40,8 +41,20 @@ class WatchedStudent(nn.Module):
 
 
 def asked_arguments(terms: Sequence[FeatureTerm]) -> list[tuple[str, ...]]:
-    """For each term what its loss wants to know beside the features."""
-    return [wanted(term.loss, OFFERED, name=f"features[{number}].loss") for number, term in enumerate(terms)]
+    """For each term what its loss wants to know beside the features.
+
+    Raises:
+        ValueError: what nothing offers, or gradients with respect to something else than one named layer.
+    """
+    asked = [wanted(term.loss, OFFERED, name=f"features[{number}].loss") for number, term in enumerate(terms)]
+    for number, (term, names) in enumerate(zip(terms, asked, strict=True)):
+        for side, layer in (("student", term.student_layer), ("teacher", term.teacher_layer)):
+            if f"{side}_gradients" in names and not isinstance(layer, str):
+                raise ValueError(
+                    f"features[{number}].loss names {side}_gradients, which are those of one layer: {side}_layer "
+                    f"must be its name, got {type(layer).__name__}"
+                )
+    return asked
 
 
 def gradient_layers(terms: Sequence[FeatureTerm]) -> list[str]:
@@ -86,6 +99,7 @@ class FeatureObjective(nn.Module):
         self.terms, self._asked = list(terms), asked_arguments(terms)
         self.base = base if isinstance(base, nn.Module) else None
         self.losses = nn.ModuleList(term.loss for term in terms if isinstance(term.loss, nn.Module))
+        self.inner = partial_modules([term.loss for term in terms])
         with torch.random.fork_rng(devices=[]), evaluating(student):
             torch.manual_seed(seed)
             logits = student(probe.images)
@@ -95,7 +109,8 @@ class FeatureObjective(nn.Module):
             )
             self.to(probe.images.device)
             with evaluating(self):
-                self._features_loss(logits, probe)
+                for number, loss in enumerate(self._features_losses(logits, probe)):
+                    check_scalar(f"features[{number}].loss", loss)
 
     def forward(self, student_logits: Tensor, batch: Batch) -> FeatureLossTerms:
         base, _, _ = self._others
@@ -105,16 +120,19 @@ class FeatureObjective(nn.Module):
         return FeatureLossTerms(total + features, task, distill, features)
 
     def _features_loss(self, student_logits: Tensor, batch: Batch) -> Tensor:
+        losses = self._features_losses(student_logits, batch)
+        return torch.stack([term.weight * loss for term, loss in zip(self.terms, losses, strict=True)]).sum()
+
+    def _features_losses(self, student_logits: Tensor, batch: Batch) -> list[Any]:
+        """What the loss of each term returns, without its weight."""
         known = self._others[2].features(batch)
-        weighted = [
-            term.weight * self._loss(number, term, student_logits, known, batch)
-            for number, term in enumerate(self.terms)
+        return [
+            self._loss(number, term, student_logits, known, batch) for number, term in enumerate(self.terms)
         ]
-        return torch.stack(weighted).sum()
 
     def _loss(
         self, number: int, term: FeatureTerm, student_logits: Tensor, known: dict[str, Tensor], batch: Batch
-    ) -> Tensor:
+    ) -> Any:
         _, student, teacher = self._others
         offered = {
             "labels": lambda: batch.labels,

@@ -13,7 +13,7 @@ from kdlib.features.terms import written
 from kdlib.losses import LossTerms, soft_target_loss, weighted_terms
 from kdlib.training import schedules
 from kdlib.training.batches import Batch
-from kdlib.training.calls import chosen, wanted
+from kdlib.training.calls import chosen, partial_modules, wanted
 from kdlib.training.schedules import Schedule
 from kdlib.training.teacher import Teacher
 
@@ -35,13 +35,14 @@ class Objective(Protocol):
         """Soft targets to draw a histogram of, where there are any."""
 
 
-class LabelObjective:
+class LabelObjective(nn.Module):
     """The labels alone."""
 
     def __init__(self, task_loss: TaskLoss = F.cross_entropy):
-        self.task_loss = task_loss
+        super().__init__()
+        self.task_loss, self.inner = task_loss, partial_modules([task_loss])
 
-    def __call__(self, student_logits: Tensor, batch: Batch) -> LossTerms:
+    def forward(self, student_logits: Tensor, batch: Batch) -> LossTerms:
         loss = self.task_loss(student_logits, batch.labels)
         return LossTerms(total=loss, task=loss, distill=torch.zeros_like(loss))
 
@@ -73,6 +74,7 @@ class DistillationObjective(nn.Module):
         super().__init__()
         self.teacher, self.temperature, self.alpha = teacher, temperature, alpha
         self.loss, self.task_loss = loss, task_loss
+        self.inner = partial_modules([loss, task_loss])
         self._wanted = wanted(loss, ("temperature", "labels"), name="loss")
 
     def forward(self, student_logits: Tensor, batch: Batch) -> LossTerms:
@@ -84,8 +86,8 @@ class DistillationObjective(nn.Module):
             task = self.task_loss(student_logits, batch.labels)
         return weighted_terms(distill, task, alpha)
 
-    def teacher_term(self, student_logits: Tensor, teacher_logits: Tensor, batch: Batch) -> Tensor:
-        """The loss of the door `loss=`, with what it wants to know."""
+    def teacher_term(self, student_logits: Tensor, teacher_logits: Tensor, batch: Batch) -> Any:
+        """What `loss` returns, given what it wants to know; `kdlib.training.checks` tries whether it is a loss."""
         offered = {
             "temperature": lambda: schedules.value(self.temperature, batch.progress, batch.accuracies),
             "labels": lambda: batch.labels,
