@@ -64,7 +64,7 @@ print(f"{len(findings)} things looked at, {len(broken)} to mend")
 # ## 2. Which lesson answers which question?
 #
 # Each lesson asks one question. They build on each other from 01 to 03; from there on, choose. The last column comes
-# from a look into the folder of this notebook.
+# from a look into the folder of the course. A `?` there says that the folder was not found.
 
 # %%
 questions = {
@@ -78,12 +78,13 @@ questions = {
     "07_beyond": "What remains of distillation without a larger teacher, without data, or without classes?",
     "08_claims_and_bugs": "Which claims of common tutorials hold, and which bugs hide in their code?",
 }
-folder = course.repository()
+folder = course.repository() or course.checkout()
 there = {path.stem for path in course.lessons(folder)} if folder else set()
+absent = "not yet" if folder else "?"
 
 table = ["| lesson | its question | here? |", "|:--|:--|:--|"]
 for name, question in questions.items():
-    title, here = (f"[{name}]({name}.ipynb)", "yes") if name in there else (name, "not yet")
+    title, here = (f"[{name}]({name}.ipynb)", "yes") if name in there else (name, absent)
     table.append(f"| {title} | {question} | {here} |")
 Markdown("\n".join(table))
 

@@ -36,13 +36,7 @@ from matplotlib.figure import Figure
 from kdlib import data, features, metrics, models, teachers, training
 from kdlib.lesson import figures, live, plots, profiles, results, widgets
 from kdlib.lesson.exercises import check, hint, solution
-from kdlib.lesson.experiments import (
-    lesson01,
-    lesson04,
-    lesson04_larger,
-    lesson04_new_classes,
-    lesson04_search,
-)
+from kdlib.lesson.experiments import lesson01, lesson04, lesson04_new_classes, lesson04_search
 from kdlib.lesson.predictions import predict
 
 profile = profiles.get(profile)
@@ -780,6 +774,8 @@ figures.show(figure, "recall at one against the student of logits, the line at z
 # folder that the variable `KDLIB_IMAGES` names (`folder:PATH`, with train/CLASS and test/CLASS in it).
 
 # %%
+from kdlib.lesson.experiments import lesson04_larger
+
 print(inspect.getsource(lesson04_larger.larger_pair))
 
 # %%

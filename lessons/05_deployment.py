@@ -45,11 +45,12 @@ import torch
 from IPython.display import Markdown
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
+
+# %% tags=["projector"]
 from PIL import Image
 from torch import nn
 from torchvision import models as zoo
 
-# %% tags=["projector"]
 from kdlib import data, metrics, models, teachers, training
 from kdlib.deploy import benchmark, compress, export, footprint, loading, pareto, runtime, shelf
 from kdlib.deploy.model_card import Measure, model_card

@@ -9,7 +9,8 @@ empty cell
     # %% exercise="soften"
 
 becomes a stub to fill in (a solution, in the second notebook), which has the tags of that cell too, and a cell that
-checks it; both come from kdlib.lesson.exercises. The tag `projector` stands on the cells that `kdlib lab --demo` runs:
+checks it; both come from kdlib.lesson.exercises. Before the first import of a lesson, a test says how to install the
+course where it is not. The tag `projector` stands on the cells that `kdlib lab --demo` runs:
 those that show an interactive figure, and those that they need. Notebooks are executed in the `lesson` profile and
 written only if they ran cleanly.
 NAME is a lesson's name or how it begins ("01"); without one, all are built.
@@ -37,10 +38,22 @@ from kdlib import _files
 from kdlib.lesson import exercises
 
 ROOT = Path(__file__).resolve().parents[1]
+_IMPORT = re.compile(r"^(import|from) ", re.MULTILINE)
 _METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"file_extension": ".py", "mimetype": "text/x-python", "name": "python"},
 }
+
+
+# Stands at the head of the first cell that imports anything: a notebook may be opened where the course, or a part of
+# it, is not installed, or with the kernel of another environment.
+_INSTALLED = """\
+try:
+    import kdlib.lesson.surface, kdlib.lesson.widgets
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(f'{error}. In the folder of the course: make lab, or pip install -e ".[all]"') from None
+
+"""
 
 
 class BuildError(Exception):
@@ -50,6 +63,9 @@ class BuildError(Exception):
 def generate(source: Path, *, solved: bool) -> nbformat.NotebookNode:
     """The notebook of a lesson, not yet executed: for the learner, or with the exercises solved."""
     cells = [cell for raw in jupytext.read(source, fmt="py:percent").cells for cell in _expand(raw, solved)]
+    first = next((cell for cell in cells if cell.cell_type == "code" and _IMPORT.search(cell.source)), None)
+    if first is not None:
+        first["source"] = _INSTALLED + first.source
     for position, cell in enumerate(cells):
         cell["id"] = hashlib.sha256(f"{source.stem}:{position}".encode()).hexdigest()[:12]
         cell["metadata"] = {"tags": cell["metadata"]["tags"]} if cell["metadata"].get("tags") else {}
@@ -133,6 +149,8 @@ def orphans(sources: list[Path], out: Path) -> list[str]:
 def build(source: Path, out: Path, *, run: bool = True) -> list[Path]:
     """Write both notebooks of a lesson, or, where one does not run cleanly, neither."""
     ready = []
+    for target, _ in _targets(source, out):  # a lesson runs for minutes: it shall not be lost at their end
+        _files.writable_folder(target.parent)
     for target, solved in _targets(source, out):
         notebook = generate(source, solved=solved)
         if run:
@@ -177,7 +195,7 @@ def main(arguments: list[str] | None = None, *, root: Path = ROOT) -> int:
         for source in sources:
             for target in build(source, out, run=not options.no_execute):
                 print(target.relative_to(root))
-    except (BuildError, ValueError) as error:
+    except (BuildError, ValueError, OSError) as error:
         print(f"nothing written: {error}", file=sys.stderr)
         return 1
     return 0

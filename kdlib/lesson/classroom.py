@@ -170,6 +170,7 @@ def _voila(notebook: NotebookNode, folder: Path) -> Iterator[tuple[subprocess.Po
     with as_file(files("kdlib.lesson") / "static" / _TEMPLATE) as template:
         shutil.copytree(template, folder / "jupyter" / "voila" / "templates" / _TEMPLATE)
     environment = course.environment(TMPDIR=str(folder), JUPYTER_NO_CONFIG="1")
+    environment.setdefault("HOME", str(folder))  # Voila asks for a home folder, whatever else is named to it
     course.prepend(environment, "JUPYTER_PATH", folder / "jupyter")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -21,6 +21,12 @@ def _is_repository(folder: Path) -> bool:
     return (folder / "notebooks").is_dir() and (folder / "kdlib" / "__init__.py").is_file()
 
 
+def checkout() -> Path | None:
+    """The copy of the repository whose kdlib this is; None where kdlib was installed without the notebooks."""
+    folder = Path(__file__).resolve().parents[2]
+    return folder if _is_repository(folder) else None
+
+
 def require_repository() -> Path:
     """As `repository`; raises FileNotFoundError where there is none."""
     folder = repository()

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdlib import _files
+
 FINE, OPTIONAL, BROKEN = "ok", "note", "FAIL"
 
 _INSTALL = "make install   (or: pip install -e '.[all]' in the repository)"
@@ -136,21 +138,17 @@ def _teacher(subject: str) -> Finding:
 
 
 def _cache(subject: str) -> Finding:
-    from platformdirs import user_cache_path
-
-    folder = user_cache_path("kdlib")
+    remedy = "until then teacher logits are computed again in each session"
+    folder = _files.cache_folder()
+    if folder is None:
+        return Finding(subject, OPTIONAL, "this user has no home folder", f"set XDG_CACHE_HOME; {remedy}")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        _files.writable_folder(folder)
     except OSError as error:
-        remedy = (
-            "make it writable, or set XDG_CACHE_HOME; until then teacher logits are computed again each time"
-        )
-        return Finding(subject, OPTIONAL, f"{folder} cannot be written: {error.strerror}", remedy)
-    return Finding(
-        subject, FINE, f"{folder} is writable, {shutil.disk_usage(folder).free / 2**30:.0f} GiB free"
-    )
+        detail = f"{folder} cannot be written: {error.strerror}"
+        return Finding(subject, OPTIONAL, detail, f"make it writable, or set XDG_CACHE_HOME; {remedy}")
+    free = shutil.disk_usage(folder).free / 2**30
+    return Finding(subject, FINE, f"{folder} is writable, {free:.0f} GiB free")
 
 
 def _jupyter(subject: str) -> Finding:

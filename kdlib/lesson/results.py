@@ -82,6 +82,8 @@ def record(names: str | Iterable[str]) -> list[dict[str, Any]]:
     for name in names:
         if name not in known:
             raise ValueError(f"unknown experiment {name!r}; the names are: {', '.join(known)}")
+    if names:
+        _require_room()
     return [_record(name, known[name]) for name in names]
 
 
@@ -136,6 +138,17 @@ def overview() -> str:
         when = f"recorded {manifest(name)['date']}" if name in done else "not recorded"
         lines.append(f"{name:32}{when:21}{(purpose or '').partition(chr(10))[0]}".rstrip())
     return "\n".join(lines) or "there are no experiments yet"
+
+
+def _require_room() -> None:
+    """Learn before the computation, not after it, that its result cannot be kept."""
+    try:
+        _files.writable_folder(FOLDER)
+    except OSError as error:
+        raise OSError(
+            f"nothing was computed: results are kept in {FOLDER}, which cannot be written ({error.strerror}). "
+            "Record in a copy of the repository that is yours, or make the folder writable"
+        ) from error
 
 
 def _record(name: str, function: Experiment) -> dict[str, Any]:

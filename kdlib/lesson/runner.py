@@ -75,7 +75,7 @@ def run(
         raise ValueError(f"jobs must be at least 1, got {jobs}")
     out = Path(out).resolve()
     targets = _targets(sources, out)
-    out.mkdir(parents=True, exist_ok=True)
+    _require_room(out)
     with tempfile.TemporaryDirectory(prefix=".running-", dir=out) as scratch:
         batch = _Batch(name, Path(scratch), _environment(name, Path(scratch), jobs))
         return _run_all(batch, sources, targets, jobs, out / "summary.json", report)
@@ -121,6 +121,15 @@ def _targets(sources: dict[str, Path], out: Path) -> dict[str, Path]:
     return targets
 
 
+def _require_room(out: Path) -> None:
+    try:
+        _files.writable_folder(out)
+    except OSError as error:
+        raise OSError(
+            f"nothing ran: out={str(out)!r} cannot be written ({error.strerror}); choose another folder"
+        ) from error
+
+
 def _environment(profile: str, scratch: Path, jobs: int) -> dict[str, str]:
     """The kernel environment: its profile, this interpreter as `python3`, this kdlib, its share of cores."""
     write_kernel_spec(scratch / "jupyter" / "kernels" / "python3")
@@ -160,7 +169,15 @@ class _Batch:
 
     def _start(self, source: Path, executed: Path, complaints: Path) -> subprocess.Popen | None:
         command = [sys.executable, "-c", _PAPERMILL, str(source), str(executed)]
-        command += ["--kernel", "python3", "--cwd", str(source.parent), "--no-progress-bar"]
+        command += [
+            "--kernel",
+            "python3",
+            "--language",
+            "python",
+            "--cwd",
+            str(source.parent),
+            "--no-progress-bar",
+        ]
         command += ["--parameters_raw", "profile", self.profile]
         with self._lock, complaints.open("w") as stderr:
             if self.stopped:

@@ -26,9 +26,9 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
-from platformdirs import user_cache_path
 
 import kdlib
+from kdlib import _files
 from kdlib.lesson import figures, live
 from kdlib.lesson.canvas import BlittedFigure, Update
 from kdlib.metrics import paired_interval
@@ -38,6 +38,7 @@ SIZE = (8.2, 5.0)
 COLOURS = LinearSegmentedColormap.from_list(
     "gain", [figures.COLOURS["student"], "white", figures.COLOURS["teacher"]]
 )
+_NO_CACHE = "this user has no cache folder that can be written"
 _GRID = ("temperatures", "alphas", "seeds")
 
 Setting = tuple[float, float]
@@ -170,7 +171,7 @@ class LiveSurface(ipywidgets.VBox):
         self._canvas: BlittedFigure | None = None
         self._drawing = threading.Lock()
         self._picture_is_due = False
-        self._ending = "Press Start."
+        self._ending = "Press Start." if self.results else f"Press Start. Students are not kept: {_NO_CACHE}."
         self._thread: threading.Thread | None = None
         self.running = False
         self._stop = threading.Event()
@@ -211,10 +212,11 @@ class LiveSurface(ipywidgets.VBox):
             print(f"T = {temperature:g}, alpha = {alpha:g} failed: {error}")
 
     def _lay_out(self) -> None:
-        previous = _shown.get(self.results)
+        place = self.results or self.caption
+        previous = _shown.get(place)
         if previous is not None:  # the cell is run again: its picture is gone, and with it the way to stop it
             previous.stop()
-        _shown[self.results] = self
+        _shown[place] = self
         self._canvas = BlittedFigure(drawing(*self.settings), size=SIZE)
         width, height = self._canvas.pixels
         self.image = ipywidgets.Image(format="png", width=str(width), height=str(height))
@@ -250,8 +252,8 @@ class LiveSurface(ipywidgets.VBox):
         done, running = len(self._measured), self.running
         self.bar.value = done
         self.words.value = f"{done} of {self.total} students" if running else self._ending
-        on_file = bool(self._measured) or self.results.exists()
-        self.start_button.description = "Resume" if on_file else "Start"
+        on_file = bool(self._measured) or (self.results is not None and self.results.exists())
+        self.start_button.description = "Resume" if on_file and self.results is not None else "Start"
         self.start_button.disabled, self.stop_button.disabled = running or self.complete, not running
         self.again_button.disabled = running or not on_file
         self.trouble.value = "<br>".join(
@@ -285,7 +287,8 @@ class LiveSurface(ipywidgets.VBox):
     def start_over(self) -> None:
         """Forget what is on file, and start."""
         self.stop()
-        self.results.unlink(missing_ok=True)
+        if self.results is not None:
+            self.results.unlink(missing_ok=True)
         self._measured.clear()
         self.start()
 
@@ -317,12 +320,19 @@ class LiveSurface(ipywidgets.VBox):
         return f"{figures.INTERACTIVE} and press Start."
 
 
-_shown: dict[Path, LiveSurface] = {}
+_shown: dict[Path | str, LiveSurface] = {}
 
 
-def _results_file(rows: functools.partial) -> Path:
-    """A file for this sweep: the same grid may grow or shrink, all else decides the name."""
+def _results_file(rows: functools.partial) -> Path | None:
+    """A file for this sweep: the same grid may grow or shrink, all else decides the name.
+
+    None where the user has no cache folder that can be written: the sweep then runs, and is not kept.
+    """
     settings = {name: value for name, value in rows.keywords.items() if name not in _GRID}
     content = describe([rows.func, *rows.args, settings, kdlib.__version__, torch.__version__])
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-    return user_cache_path("kdlib") / "sweeps" / f"{digest}.jsonl"
+    folder = _files.cache_folder()
+    try:
+        return None if folder is None else _files.writable_folder(folder / "sweeps") / f"{digest}.jsonl"
+    except OSError:
+        return None
