@@ -1,14 +1,29 @@
 """Teachers and students by name; any other `nn.Module` works with the rest of kdlib as well."""
 
 import difflib
+import operator
 import re
 from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kdlib._checks import checked, natural_number, positive_integer
+
+SIZES = (
+    32,
+    64,
+    96,
+    128,
+    192,
+    224,
+    256,
+    299,
+)  # of images, as they are usual: named where another one does not do
 RESNET_DEPTHS = (8, 14, 20, 32, 44, 56, 110)
 _RESNET = re.compile(r"resnet(\d+)(?:x(\d+))?")
 
@@ -20,9 +35,45 @@ def names() -> list[str]:
     (`torchvision.models.list_models(module=torchvision.models)`).
     """
     resnets = [f"resnet{depth}" for depth in RESNET_DEPTHS]
-    return ["tiny-cnn", "pocket-cnn", "student-net", "teacher-net", *resnets, "resnet8x2", "resnet8x4", "resnet32x4"]
+    return [
+        "tiny-cnn",
+        "pocket-cnn",
+        "student-net",
+        "teacher-net",
+        *resnets,
+        "resnet8x2",
+        "resnet8x4",
+        "resnet32x4",
+    ]
 
 
+def _size(name: str, value: Any) -> int:
+    """A rule for arguments: an integer of at least 1, of Python, of NumPy, or in a tensor of one."""
+    try:
+        number = (
+            value if getattr(value, "dtype", type(value)) in (bool, torch.bool) else operator.index(value)
+        )
+    except TypeError:
+        number = value  # the rule says what it is
+    if positive_integer(name, number) > 2**31:
+        raise ValueError(f"{name} must be at most 2**31, got {value}")
+    return int(number)
+
+
+def _seed(name: str, value: Any) -> int | None:
+    """A rule for arguments: what `torch.manual_seed` takes, or None."""
+    if value is not None and natural_number(name, value) >= 2**64:
+        raise ValueError(f"{name} must be below 2**64, got {value}")
+    return None if value is None else int(value)
+
+
+def _name(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be the name of a network, got {type(value).__name__} {value!r}")
+    return value
+
+
+@checked(name=_name, num_classes=_size, in_channels=_size, image_size=_size, seed=_seed)
 def build(
     name: str,
     *,
@@ -43,64 +94,63 @@ def build(
         seed: fixes the initial weights and leaves the global random state as it was;
             without it the global state is used, as in plain PyTorch.
 
+    Returns:
+        The network, in training mode, on the CPU.
+
     Raises:
-        ValueError: unknown name, a size below one, or images too small for the network.
+        ValueError: unknown name, a size below one or too large for the memory, or images of a size that the
+            network does not take; the message says which it does.
+        TypeError: a size that is no integer.
     """
-    for argument, value in (("num_classes", num_classes), ("in_channels", in_channels), ("image_size", image_size)):
-        if value < 1:
-            raise ValueError(f"{argument} must be at least 1, got {value}")
+    sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
     if seed is None:
-        return _construct(name, num_classes, in_channels, image_size)
+        return _construct(name, **sizes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _construct(name, num_classes, in_channels, image_size)
+        return _construct(name, **sizes)
 
 
 def _construct(name: str, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
-    if name == "tiny-cnn":
-        return TinyCNN(num_classes, in_channels)
-    if name == "pocket-cnn":
-        return PocketCNN(num_classes, in_channels)
-    if name == "student-net":
-        return ClassicCNN(num_classes, in_channels, image_size, channels=(32, 64), hidden=128)
-    if name == "teacher-net":
-        return ClassicCNN(num_classes, in_channels, image_size, channels=(64, 128), hidden=512)
     match = _RESNET.fullmatch(name)
-    if match and (match[2] or int(match[1]) in RESNET_DEPTHS):
-        return CifarResNet(int(match[1]), int(match[2] or 1), num_classes, in_channels)
-    return _from_torchvision(name, num_classes, in_channels, image_size)
+    resnet = match and (match[2] or int(match[1]) in RESNET_DEPTHS)
+    if name not in names() and not resnet:
+        return _from_torchvision(name, num_classes, in_channels, image_size)
+    try:
+        if resnet:
+            return CifarResNet(int(match[1]), int(match[2] or 1), num_classes, in_channels)
+        if name == "tiny-cnn":
+            return TinyCNN(num_classes, in_channels)
+        if name == "pocket-cnn":
+            return PocketCNN(num_classes, in_channels)
+        channels, hidden = ((32, 64), 128) if name == "student-net" else ((64, 128), 512)
+        return ClassicCNN(num_classes, in_channels, image_size, channels, hidden)
+    except (RuntimeError, MemoryError) as error:
+        raise ValueError(_too_large(name, num_classes, in_channels, image_size, error)) from error
 
 
-class TinyCNN(nn.Module):
-    """The lessons' student: three strided 3x3 convolutions, each with batch norm and ReLU; 24,058 parameters
-    for ten classes of grey images."""
-
-    def __init__(self, num_classes: int = 10, in_channels: int = 1, widths: tuple[int, ...] = (16, 32, 64)):
-        super().__init__()
-        self.stages = nn.ModuleList()
-        for width in widths:
-            self.stages.append(_conv_norm_relu(in_channels, width, stride=2))
-            in_channels = width
-        self.head = nn.Linear(in_channels, num_classes)
-
-    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
-        features = images
-        for stage in self.stages:
-            features = stage(features)
-        return self.head(features.mean(dim=(2, 3)))
+def _too_large(name: str, num_classes: int, in_channels: int, image_size: int, error: Exception) -> str:
+    return (
+        f"{name} is too large for this machine with num_classes={num_classes}, in_channels={in_channels} and "
+        f"image_size={image_size} ({error})"
+    )
 
 
 class PocketCNN(nn.Module):
     """A student for small devices: convolutions with batch norm and ReLU, none beside another, so that a runtime
     can fold each into one step.
 
-    plan: (channels, kernel size, stride) of each convolution. The standard plan has 46,162 parameters and
-    2.3 million multiply-adds for ten classes of grey 28x28 images.
+    Args:
+        num_classes: length of the logit vector.
+        in_channels: 1 for grey, 3 for colour images.
+        plan: (channels, kernel size, stride) of each convolution. The standard plan has 46,162 parameters and
+            2.3 million multiply-adds for ten classes of grey 28x28 images.
     """
 
     PLAN = ((24, 5, 2), (48, 3, 2), (48, 3, 1), (32, 3, 1))
 
-    def __init__(self, num_classes: int = 10, in_channels: int = 1, plan: Sequence[tuple[int, int, int]] = PLAN):
+    def __init__(
+        self, num_classes: int = 10, in_channels: int = 1, plan: Sequence[tuple[int, int, int]] = PLAN
+    ):
         super().__init__()
         self.stages = nn.ModuleList()
         for channels, kernel_size, stride in plan:
@@ -113,6 +163,14 @@ class PocketCNN(nn.Module):
         for stage in self.stages:
             features = stage(features)
         return self.head(features.mean(dim=(2, 3)))
+
+
+class TinyCNN(PocketCNN):
+    """The lessons' student: three strided 3x3 convolutions, each with batch norm and ReLU; 24,058 parameters
+    for ten classes of grey images."""
+
+    def __init__(self, num_classes: int = 10, in_channels: int = 1, widths: tuple[int, ...] = (16, 32, 64)):
+        super().__init__(num_classes, in_channels, [(width, 3, 2) for width in widths])
 
 
 class ClassicCNN(nn.Module):
@@ -191,9 +249,7 @@ class ResidualBlock(nn.Module):
         return F.relu(self.second(self.first(features)) + self.shortcut(features))
 
 
-def _conv_norm_relu(
-    in_channels: int, out_channels: int, stride: int, kernel_size: int = 3
-) -> nn.Sequential:
+def _conv_norm_relu(in_channels: int, out_channels: int, stride: int, kernel_size: int = 3) -> nn.Sequential:
     convolution = nn.Conv2d(
         in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False
     )
@@ -203,22 +259,57 @@ def _conv_norm_relu(
 def _from_torchvision(name: str, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
     from torchvision import models as zoo
 
-    known = zoo.list_models(module=zoo)
-    if name not in known:
-        close = difflib.get_close_matches(name, [*names(), *known], n=3)
-        suggestion = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+    if name not in zoo.list_models(module=zoo):
+        raise ValueError(_unknown(name, zoo))
+    try:
+        model = _torchvision_model(name, num_classes, in_channels, image_size)
+        _run_on_one_image(model, in_channels, image_size)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        if _runs_at(name, image_size):
+            raise ValueError(_too_large(name, num_classes, in_channels, image_size, error)) from error
+        fitting = [size for size in SIZES if _runs_at(name, size)]
+        reason = " ".join(str(error).split())
         raise ValueError(
-            f"unknown model {name!r}.{suggestion} Allowed: {', '.join(names())}, "
-            f"or one of torchvision's {len(known)} classification models"
+            f"{name} cannot process images of image_size={image_size} ({reason}). Of the usual sizes it takes "
+            f"{', '.join(map(str, fitting)) or 'none'}"
+        ) from error
+    return model
+
+
+def _unknown(name: str, zoo: ModuleType) -> str:
+    """What to say of a name that no classification model has."""
+    known = [*names(), *zoo.list_models(module=zoo)]
+    if name.lower() in set(zoo.list_models()) - set(known):
+        plain = name.lower().removeprefix("quantized_")
+        remedy = (
+            f"build {plain!r} and quantise the exported file"
+            if plain in known
+            else "take one for classification"
         )
-    extra = {"image_size": image_size} if name.startswith("vit_") else {}
+        return f"name={name!r} is none of torchvision's models for classification in floating-point numbers; {remedy}"
+    spelled = {re.sub(r"[^a-z0-9]", "", one.lower()): one for one in known}
+    close = difflib.get_close_matches(re.sub(r"[^a-z0-9]", "", name.lower()), spelled, n=3)
+    suggestion = f" Did you mean {' or '.join(repr(spelled[one]) for one in close)}?" if close else ""
+    return (
+        f"unknown model {name!r}.{suggestion} Allowed: {', '.join(names())}, "
+        f"or one of torchvision's {len(known) - len(names())} classification models"
+    )
+
+
+def _torchvision_model(name: str, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
+    from torchvision import models as zoo
+
+    extra: dict[str, Any] = {}
+    if name.startswith("vit_"):
+        extra["image_size"] = image_size
+    if name.startswith("maxvit_"):
+        extra["input_size"] = (image_size, image_size)
     if name in ("googlenet", "inception_v3"):
         # The auxiliary classifiers need 75 pixels and more, and their own initialisation takes a minute.
         extra |= {"aux_logits": False, "init_weights": False}
     model = zoo.get_model(name, weights=None, num_classes=num_classes, **extra)
     if in_channels != 3:
         _replace_first_convolution(model, in_channels)
-    _refuse_small_images(model, name, in_channels, image_size)
     return model
 
 
@@ -232,15 +323,23 @@ def _replace_first_convolution(model: nn.Module, in_channels: int) -> None:
     setattr(model.get_submodule(parent), child, new)
 
 
-def _refuse_small_images(model: nn.Module, name: str, in_channels: int, image_size: int) -> None:
-    """Run one blank image through: a torchvision model meant for 224 pixels may shrink a small one to nothing."""
+def _run_on_one_image(model: nn.Module, in_channels: int, image_size: int) -> None:
+    """A model meant for 224 pixels may shrink a small image to nothing, or demand a multiple of its patches."""
     model.eval()
     try:
         with torch.inference_mode():
             model(torch.zeros(1, in_channels, image_size, image_size))
-    except RuntimeError as error:
-        raise ValueError(
-            f"{name} cannot process images of image_size={image_size}; use larger images ({error})"
-        ) from error
     finally:
         model.train()
+
+
+def _runs_at(name: str, image_size: int) -> bool:
+    """Whether a torchvision model takes images of this size, found out on shapes alone."""
+    try:
+        with torch.device("meta"):
+            _run_on_one_image(_torchvision_model(name, 2, 3, image_size), 3, image_size)
+    except NotImplementedError:
+        return True  # a RegNet computes with numbers while it is built; it takes images of any size
+    except (RuntimeError, AssertionError, ValueError):
+        return False
+    return True
