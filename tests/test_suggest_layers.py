@@ -1,5 +1,6 @@
 """Layer pairs of two networks, by resolution and depth."""
 
+import numpy as np
 import pytest
 import torch
 import torchvision.models
@@ -119,6 +120,10 @@ def test_bad_input_is_named():
     net = convolutions(2, 2)
     with pytest.raises(ValueError, match=r"image_shape must be \(channels, height, width\), got \(28, 28\)"):
         suggest_layers(net, net, (28, 28))
+    for image_shape in (28, None, (1, 8, 8.0), (1, 8, True), (0, 8, 8)):
+        with pytest.raises(ValueError, match=r"image_shape must be \(channels, height, width\), got "):
+            suggest_layers(net, net, image_shape)
+    assert suggest_layers(net, net, np.array([1, 8, 8])) == suggest_layers(net, net, (1, 8, 8))
     with pytest.raises(ValueError, match=r"teacher does not run on an image of shape \(1, 8, 8\)"):
         suggest_layers(net, convolutions(2, in_channels=3), (1, 8, 8))
     with pytest.raises(ValueError, match="student has no layers"):

@@ -8,7 +8,8 @@ The losses are pure functions of a batch, or modules where they train something.
 - are finite, with finite gradients, for zero rows, equal features and a batch of one;
 - raise ValueError with both shapes where shapes do not fit, and say what to use instead.
 
-Features are maps (batch, channels, height, width) or vectors (batch, channels).  Reductions are means
+Features are maps (batch, channels, height, width) or vectors (batch, channels), and `capture` returns them so
+whatever the architecture; `to_map` turns tokens and channels-last maps that come from elsewhere.  Reductions are means
 wherever a paper's sum would tie the weight to the size of a batch, a layer or a map; each docstring says what
 is zero, what is comparable, and the factors to the paper and to the code the literature compares with
 (RepDistiller, its weights next to a cross-entropy of weight 1).

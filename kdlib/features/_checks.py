@@ -5,6 +5,7 @@ The decorators stand above the annotated functions, so bad input meets these mes
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,7 +18,11 @@ _AXES = {"batch": 0, "channels": 1, "height": 2, "width": 3}
 def check_network(name: str, value: Any) -> nn.Module:
     """A rule for `kdlib._checks.checked`: a module."""
     if not isinstance(value, nn.Module):
-        raise TypeError(f"{name} must be a torch.nn.Module, got {type(value).__name__}")
+        exported = type(value).__name__ == "ExportedProgram"
+        raise TypeError(
+            f"{name} must be a torch.nn.Module, got {type(value).__name__}"
+            + ("; give the module from which it was exported" if exported else "")
+        )
     return value
 
 
@@ -37,7 +42,28 @@ def check_features(name: str, value: Any, *, maps: bool = False) -> Tensor:
         raise ValueError(
             f"{name} must have shape (batch, ...) with no axis of length 0, got {tuple(value.shape)}"
         )
+    if maps:
+        _warn_of_channels_last(name, tuple(value.shape))
     return value
+
+
+def _warn_of_channels_last(name: str, shape: tuple[int, ...]) -> None:
+    """A tensor does not tell its layout; a square with more channels than positions to a side is a hint."""
+    _, first, second, last = shape
+    if 1 < first == second < last:
+        warnings.warn(
+            f"{name} of shape {shape} look like a channels-last map; they are read as {first} channels of "
+            f"{second} x {last} positions. If they are (batch, height, width, channels), turn them with "
+            "kdlib.features.to_map(features, channels_last=True); kdlib.features.capture returns them turned",
+            stacklevel=4,
+        )
+
+
+def to_map_advice(shape: tuple[int, ...], channels: int) -> str:
+    """What to say of features whose axis 1 is not `channels` long, where the last one is."""
+    if len(shape) < 3 or shape[-1] != channels:
+        return ""
+    return "; tokens and channels-last maps are brought into this layout by kdlib.features.to_map"
 
 
 def check_map(name: str, value: Any) -> Tensor:

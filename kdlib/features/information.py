@@ -14,7 +14,14 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from kdlib._checks import checked, positive_integer, positive_number
-from kdlib.features._checks import check_features, check_match, feature_pair, full_precision, unit_rows
+from kdlib.features._checks import (
+    check_features,
+    check_match,
+    feature_pair,
+    full_precision,
+    to_map_advice,
+    unit_rows,
+)
 
 _LEAST_VARIANCE = 1e-5
 
@@ -89,9 +96,14 @@ class VariationalInformationLoss(nn.Module):
         check_features("teacher_features", teacher_features)
         channels = self.predict[0].in_channels, self.predict[-1].out_channels
         if (student_features.shape[1], teacher_features.shape[1]) != channels:
+            advice = (
+                to_map_advice(tuple(features.shape), wanted)
+                for features, wanted in zip((student_features, teacher_features), channels, strict=True)
+            )
             raise ValueError(
                 f"student_features and teacher_features must have {channels[0]} and {channels[1]} channels, "
                 f"got shapes {tuple(student_features.shape)} and {tuple(teacher_features.shape)}"
+                + next(filter(None, advice), "")
             )
         if student_features.shape[2:] != teacher_features.shape[2:]:
             raise ValueError(
@@ -204,6 +216,7 @@ def _embed(name: str, features: Tensor, projection: nn.Linear, *, detach: bool =
     if features.shape[1] != projection.in_features:
         raise ValueError(
             f"{name} must have {projection.in_features} channels, got shape {tuple(features.shape)}"
+            + to_map_advice(tuple(features.shape), projection.in_features)
         )
     features = features.detach() if detach else features
     with full_precision(features.device):

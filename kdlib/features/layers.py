@@ -1,14 +1,16 @@
 """Which layers of two networks go together."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import fx, nn
 
 from kdlib._checks import checked
 from kdlib.features._checks import check_network
+from kdlib.features.blocks import run, whole_blocks
 
 # A pair of stages costs the octaves between their resolutions plus the difference of their depths (0 to 1).
 # A stage left out costs this: four stages at half the resolution each are paired by resolution, not by rank.
@@ -21,16 +23,9 @@ _DEPTHS = 4
 _SAME_RESOLUTION = 1.2
 
 
-class _Call(NamedTuple):
-    """A module that finished: the shape of its output, and the weighted layers that have run by then."""
-
-    name: str
-    shape: tuple[int, ...]
-    weighted_layers: int
-
-
 class _Layer(NamedTuple):
-    """A candidate of a pair: the side of its map, and the share of the weighted layers that have run by then."""
+    """A candidate of a pair: the side of its map, and how many layers with weights have run by then; of a stage,
+    their share of those of the last stage."""
 
     name: str
     resolution: float
@@ -38,10 +33,14 @@ class _Layer(NamedTuple):
 
 
 def _image_shape(name: str, value: Any) -> tuple[int, ...]:
-    shape = tuple(value)
-    if len(shape) != 3 or not all(isinstance(length, int) and length > 0 for length in shape):
+    shape = tuple(value) if isinstance(value, Iterable) else ()
+    if len(shape) != 3 or not all(_is_length(length) for length in shape):
         raise ValueError(f"{name} must be (channels, height, width), got {value!r}")
-    return shape
+    return tuple(map(int, shape))
+
+
+def _is_length(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0
 
 
 @checked(student=check_network, teacher=check_network, image_shape=_image_shape)
@@ -50,130 +49,111 @@ def suggest_layers(
 ) -> list[tuple[str, str]]:
     """Pairs (student layer, teacher layer), from shallow to deep, whose features may be compared.
 
-    Each network runs once, in eval mode, on a blank image of `image_shape` = (channels, height, width).  Its
-    stages are the outermost modules that end each resolution, without a stem of one convolution; a network of
-    a single resolution is cut into four by depth.  The pairs are the cheapest alignment of the two sequences
-    of stages: octaves between resolutions plus differences in depth, 0.75 for a stage left out.  At least one
-    pair is returned, the last stages.
-    Names suit `capture`; transformers' tokens and channels-last maps need `to_map`.
+    Layers are whole blocks: modules whose output everything passes on its way to the logits, and no parts of such
+    a block (a projection of an attention, a norm, the ReLU before a block's pooling).  `capture` returns them as
+    maps (batch, channels, height, width) or vectors (batch, channels), whatever the architecture.
+
+    A network's stages are the last blocks of each resolution, without a stem of one convolution; a network of a
+    single resolution (a plain transformer, an MLP) is cut into four by depth.  Vectors are paired where one of the
+    networks has no maps.  The pairs are the cheapest alignment of the two sequences of stages: octaves between
+    resolutions plus differences in depth, 0.75 for a stage left out.
+
+    Args:
+        student: is run on blank images, in eval mode, and left as it was.
+        teacher: likewise.
+        image_shape: (channels, height, width) of what both take.
+
+    Returns:
+        At least one pair, the last stages.
+
+    Raises:
+        ValueError: a network that does not run on such images, or that has no layers inside which run as modules
+            (one that is scripted or exported).
     """
-    student_stages = _stages("student", student, image_shape)
-    teacher_stages = _stages("teacher", teacher, image_shape)
+    student_blocks = _blocks("student", student, image_shape)
+    teacher_blocks = _blocks("teacher", teacher, image_shape)
+    wanted = "maps" if student_blocks["maps"] and teacher_blocks["maps"] else "vectors"
+    student_stages, teacher_stages = (
+        _stages(blocks[wanted] or blocks["maps"]) for blocks in (student_blocks, teacher_blocks)
+    )
     pairs = _align(student_stages, teacher_stages) or [(student_stages[-1], teacher_stages[-1])]
     return [(student_stage.name, teacher_stage.name) for student_stage, teacher_stage in pairs]
 
 
-def _calls(role: str, model: nn.Module, image_shape: tuple[int, ...]) -> list[_Call]:
-    """Every module's output shape in the order in which they finish, but the network's own."""
-    calls: list[_Call] = []
-    weighted_layers = 0
-
-    def record(name: str, module: nn.Module):
-        weight = getattr(module, "weight", None)
-        weighted = isinstance(weight, Tensor) and weight.dim() > 1
-
-        def hook(module, arguments, output) -> None:
-            nonlocal weighted_layers
-            weighted_layers += weighted
-            if isinstance(output, Tensor):
-                calls.append(_Call(name, tuple(output.shape), weighted_layers))
-
-        return hook
-
-    hooks = [
-        module.register_forward_hook(record(name, module)) for name, module in model.named_modules() if name
-    ]
-    modes = {module: module.training for module in model.modules()}
-    parameter = next(model.parameters(), torch.empty(0))
+def _blocks(role: str, model: nn.Module, image_shape: tuple[int, ...]) -> dict[str, list[_Layer]]:
+    """A network's whole blocks, in the order in which they finish: those with maps, and those with vectors."""
+    if isinstance(model, torch.jit.ScriptModule) or _is_exported(model):
+        raise ValueError(
+            f"{role} is a scripted, traced or exported graph, which runs no modules whose features could be read: "
+            "give the module from which it was made"
+        )
     try:
-        with torch.no_grad():
-            model.eval()(torch.zeros(1, *image_shape, device=parameter.device, dtype=parameter.dtype))
+        found = run(model, image_shape)
     except Exception as error:
         raise ValueError(
             f"{role} does not run on an image of shape {image_shape} ({type(error).__name__}: {error})"
         ) from error
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, mode in modes.items():
-            module.training = mode
-    return calls
-
-
-def _stages(role: str, model: nn.Module, image_shape: tuple[int, ...]) -> list[_Layer]:
-    """The layers of a network that may be paired, in the order in which they finish."""
-    calls = _calls(role, model, image_shape)
-    total = max((call.weighted_layers for call in calls), default=0)
-    layers = [
-        _Layer(call.name, resolution, call.weighted_layers / total)
-        for call in calls
-        if call.weighted_layers and (resolution := _resolution(call.shape, image_shape))
-    ]
-    maps = [layer for layer in layers if layer.resolution > 1]
-    # Without maps (an MLP) vectors will do, but not the last layer's: those are the logits.
-    candidates = maps or [layer for layer in layers if layer.depth < 1] or layers
-    if not candidates:
+    total = max((call.depth for call in found.calls), default=0)
+    blocks = whole_blocks(found)
+    # A head that is a convolution gives a map of logits, which are no features.
+    blocks = [block for block in blocks if block.depth < total or block.shape[1] != found.logits[1]] or blocks
+    if not blocks:
         raise ValueError(f"{role} has no layers inside whose features could be paired")
-    stages = _without_stem(_ends_of_resolutions(candidates), 1 / total)
-    stages = stages if len(stages) > 1 else _cut_by_depth(candidates)
+    layers = [_Layer(block.name, _resolution(block.shape), block.depth) for block in blocks]
+    return {
+        "maps": [layer for layer in layers if layer.resolution > 1],
+        "vectors": [layer for layer in layers if layer.resolution == 1],
+    }
+
+
+def _is_exported(model: nn.Module) -> bool:
+    return isinstance(model, fx.GraphModule) and not any(
+        node.op == "call_module" and not str(node.target).startswith("_") for node in model.graph.nodes
+    )
+
+
+def _stages(blocks: list[_Layer]) -> list[_Layer]:
+    """Of a network's blocks those that may be paired."""
+    stages = _without_stem(_ends_of_resolutions(blocks))
+    stages = stages if len(stages) > 1 else _cut_by_depth(blocks)
     # The classifier's share of the weighted layers differs; the last stages are equally deep all the same.
     return [stage._replace(depth=stage.depth / stages[-1].depth) for stage in stages]
 
 
-def _resolution(shape: tuple[int, ...], image_shape: tuple[int, ...]) -> float | None:
-    """Side length of a map in either layout, of tokens with or without a class token; 1 for a vector."""
-    _, image_height, image_width = image_shape
-    if len(shape) == 4:
-        for height, width in (shape[2:], shape[1:3]):
-            if abs(width - height * image_width / image_height) <= (height != image_height):
-                return math.sqrt(height * width)
-        return None
-    if len(shape) == 3:
-        tokens = shape[1]
-        return (
-            float(math.isqrt(tokens))
-            if math.isqrt(tokens) ** 2 in (tokens, tokens - 1)
-            else math.sqrt(tokens)
-        )
-    return 1.0 if len(shape) == 2 else None
+def _resolution(shape: tuple[int, ...]) -> float:
+    """Side length of a map; 1 for a vector."""
+    return math.sqrt(math.prod(shape[2:]))
 
 
-def _ends_of_resolutions(layers: list[_Layer]) -> list[_Layer]:
-    """For each resolution the last outermost module, as long as resolution falls and weights are added."""
-    ends: dict[float, _Layer] = {}
-    for layer in layers:
-        best = ends.get(layer.resolution)
-        if best is None or layer.name.count(".") <= best.name.count("."):
-            ends[layer.resolution] = layer
+def _ends_of_resolutions(blocks: list[_Layer]) -> list[_Layer]:
+    """For each resolution the last block, as long as resolution falls and weights are added."""
+    ends = {block.resolution: block for block in blocks}
     stages: list[_Layer] = []
-    for layer in sorted(ends.values(), key=layers.index):
-        last = stages[-1] if stages else _Layer("", math.inf, 0.0)
-        if layer.resolution > last.resolution:
+    for block in sorted(ends.values(), key=blocks.index):
+        last = stages[-1] if stages else _Layer("", math.inf, 0)
+        if block.resolution > last.resolution:
             continue
-        if layer.resolution * _SAME_RESOLUTION > last.resolution:
-            if layer.name.count(".") <= last.name.count("."):
-                stages[-1] = layer
-        elif layer.depth > last.depth:
-            stages.append(layer)
+        if block.resolution * _SAME_RESOLUTION > last.resolution:
+            stages[-1] = block
+        elif block.depth > last.depth:
+            stages.append(block)
     return stages
 
 
-def _without_stem(stages: list[_Layer], one_layer: float) -> list[_Layer]:
+def _without_stem(stages: list[_Layer]) -> list[_Layer]:
     """Without a first stage of one weighted layer, where a later stage has more."""
-    gains = [
-        layer.depth - before
-        for layer, before in zip(stages, [0.0, *(stage.depth for stage in stages[:-1])], strict=True)
-    ]
-    is_stem = math.isclose(gains[0], one_layer) and max(gains) > 1.5 * one_layer
-    return stages[1:] if is_stem else stages
+    depths = [0, *(stage.depth for stage in stages)]
+    gains = [after - before for before, after in zip(depths, depths[1:], strict=False)]
+    return stages[1:] if gains[0] == 1 and max(gains) > 1 else stages
 
 
-def _cut_by_depth(layers: list[_Layer]) -> list[_Layer]:
+def _cut_by_depth(blocks: list[_Layer]) -> list[_Layer]:
     """A few evenly spaced ends of the longest row of sibling modules, such as the blocks of a transformer."""
     rows: dict[str, dict[float, _Layer]] = {}
-    for layer in layers:
-        rows.setdefault(layer.name.rpartition(".")[0], {})[layer.depth] = layer
-    row = list(max(rows.values(), key=len).values())
+    for block in blocks:
+        rows.setdefault(block.name.rpartition(".")[0], {})[block.depth] = block
+    name = max(rows, key=lambda parent: (len(rows[parent]), parent.count(".") + bool(parent)))
+    row = list(rows[name].values())
     ends = sorted({math.ceil(len(row) * (cut + 1) / _DEPTHS) - 1 for cut in range(_DEPTHS)})
     return [row[end] for end in ends]
 

@@ -3,6 +3,11 @@
 Conventions of all feature losses are in `kdlib.features`.
 """
 
+import math
+import warnings
+from numbers import Integral
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
@@ -10,7 +15,14 @@ from torch import Tensor, nn
 
 from kdlib._checks import checked, labels_fit, positive_integer, positive_number
 from kdlib._checks import logits as check_logits
-from kdlib.features._checks import check_features, check_map, check_match, feature_pair, unit_rows
+from kdlib.features._checks import (
+    check_features,
+    check_map,
+    check_match,
+    feature_pair,
+    to_map_advice,
+    unit_rows,
+)
 
 _USE_REGRESSOR = "bring the student's features to the teacher's shape with kdlib.features.Regressor"
 _USE_POOLING = "pool the larger map, for example with torch.nn.functional.adaptive_avg_pool2d"
@@ -63,6 +75,7 @@ class Regressor(nn.Module):
             raise ValueError(
                 f"student_features must have {self.student_channels} channels, as (batch, channels) or "
                 f"(batch, channels, height, width), got shape {tuple(student_features.shape)}"
+                + to_map_advice(tuple(student_features.shape), self.student_channels)
             )
         maps = student_features.to(self.project.weight.dtype)
         maps = maps if maps.dim() == 4 else maps[:, :, None, None]
@@ -207,21 +220,51 @@ def gradcam_transfer_loss(
     return _map_distance(student_map, teacher_map, squared)
 
 
+def _count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
+        raise ValueError(f"{name} must be an integer of at least 0, got {value!r}")
+    return int(value)
+
+
+def _tokens_or_channels_last(arguments: dict) -> None:
+    """Relation: the shape fits `channels_last` and `extra_tokens`."""
+    shape = tuple(arguments["features"].shape)
+    channels_last, extra_tokens = arguments.get("channels_last", False), arguments.get("extra_tokens", 1)
+    side = math.isqrt(max(shape[1] - extra_tokens, 0))
+    is_square_of_tokens = len(shape) == 3 and side > 0 and side * side == shape[1] - extra_tokens
+    if not is_square_of_tokens and not (channels_last and len(shape) == 4):
+        raise ValueError(
+            "features must be tokens (batch, extra_tokens + side^2, channels), or with channels_last maps "
+            f"(batch, height, width, channels), got shape {shape}, "
+            f"extra_tokens={extra_tokens} and channels_last={channels_last}"
+        )
+    if len(shape) == 4 and shape[1] > shape[2] == shape[3] > 1:
+        warnings.warn(
+            f"features of shape {shape} look channels-first already, as kdlib.features.capture returns them; "
+            f"with channels_last they are read as {shape[3]} channels of {shape[1]} x {shape[2]} positions",
+            stacklevel=3,
+        )
+
+
+@checked(_tokens_or_channels_last, features=check_features, extra_tokens=_count)
 def to_map(
     features: Tensor, *, channels_last: bool = False, extra_tokens: int = 1
 ) -> Float[Tensor, "batch channels height width"]:
-    """Transformer features as maps (batch, channels, height, width).
+    """Transformer features that do not come from `capture`, as maps (batch, channels, height, width).
 
-    Tokens (batch, extra_tokens + side^2, channels) lose the first `extra_tokens` (the class token) and become
-    a square; with `channels_last`, maps (batch, height, width, channels), such as Swin's, are turned.
+    Args:
+        features: tokens (batch, extra_tokens + side^2, channels), which become a square; or with `channels_last`
+            maps (batch, height, width, channels), such as Swin's, which are turned.
+        channels_last: what a tensor of four axes is.
+        extra_tokens: so many tokens at the beginning have no place in the image: the class token, registers.
+
+    Returns:
+        A view of the features.
+
+    Raises:
+        ValueError: features of another shape.
     """
-    if channels_last and features.dim() == 4:
+    if features.dim() == 4:
         return features.permute(0, 3, 1, 2)
-    side = round(max(features.shape[1] - extra_tokens, 0) ** 0.5) if features.dim() == 3 else 0
-    if side == 0 or side * side != features.shape[1] - extra_tokens:
-        raise ValueError(
-            "features must be tokens (batch, extra_tokens + side^2, channels), or with channels_last maps "
-            f"(batch, height, width, channels), got shape {tuple(features.shape)}, "
-            f"extra_tokens={extra_tokens} and channels_last={channels_last}"
-        )
+    side = math.isqrt(features.shape[1] - extra_tokens)
     return features[:, extra_tokens:].transpose(1, 2).unflatten(2, (side, side))
