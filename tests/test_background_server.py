@@ -21,9 +21,7 @@ def test_it_serves_at_its_address_until_it_is_stopped(exported):
     assert models_at(server.address) == ["small", "other"]
     server.stop()
     server.stop()
-    assert server.process.returncode == 0
-    with pytest.raises(OSError, match="refused"):
-        models_at(server.address)
+    assert server.process.returncode == 0  # with it went its port, which another program may have taken since
 
 
 def test_it_ends_with_its_object(exported):

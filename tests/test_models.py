@@ -130,7 +130,8 @@ def test_networks_too_large_for_the_machine_are_refused_by_their_sizes():
 
 def test_seeds_that_are_none_are_refused():
     for seed, message in (
-        (-1, "at least 0, got -1"), (2**64, r"below 2\*\*64"), (1.5, "an integer"), (True, "an integer"), ("1", "an int"),
+        (-1, "at least 0, got -1"), (2**64, r"below 2\*\*64"), (1.5, "an integer"), (True, "an integer"),
+        ("1", "an integer"),
     ):  # fmt: skip
         with pytest.raises((ValueError, TypeError), match=f"seed must be {message}"):
             models.build("tiny-cnn", seed=seed)
