@@ -50,6 +50,7 @@ Mixing = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None
     validation=checks.optional_split_rule,
     label_smoothing=fraction,
     task_loss=checks.function_rule,
+    **checks.recipe_rules,
 )
 def train(
     model: nn.Module,
@@ -129,9 +130,7 @@ def train(
         model, split, device, bfloat16=bfloat16, augment=augment, epochs=epochs, batch_size=batch_size,
         learning_rate=learning_rate, weight_decay=weight_decay, seed=seed, mix=mix, views=views,
     )  # fmt: skip
-    labels = batches.labels[torch.arange(2) * batches.views]
-    if mix is None:
-        checks.check_terms_on("task_loss", lambda z: task_loss(z, labels), logits.to(device))
+    checks.check_task(task_loss, batches, logits)
     return fit(
         model, batches, LabelObjective(task_loss), recipe,
         validation=validation, progress=progress, checkpoint=checkpoint, log_dir=log_dir,
@@ -141,7 +140,7 @@ def train(
 @checked(
     student=checks.network_rule, teacher=checks.teacher_rule, split=checks.split_rule,
     validation=checks.optional_split_rule, features=check_terms, loss=checks.function_rule,
-    task_loss=checks.function_rule,
+    task_loss=checks.function_rule, **checks.recipe_rules,
 )  # fmt: skip
 def distill(
     student: nn.Module,
@@ -229,6 +228,7 @@ def distill(
             objective = DistillationObjective(answers, temperature, alpha_schedule, loss, task_loss)
             checks.check_losses(objective, batches, logits)
         else:
+            checks.check_task(task_loss, batches, logits)
             objective = LabelObjective(task_loss)
         model = student
         if features:
@@ -240,8 +240,9 @@ def distill(
 
 
 @checked(
-    student=checks.network_rule, teacher=checks.teacher_rule, split=checks.split_rule, features=check_terms
-)
+    student=checks.network_rule, teacher=checks.teacher_rule, split=checks.split_rule, features=check_terms,
+    **checks.recipe_rules,
+)  # fmt: skip
 def match_features(
     student: nn.Module,
     teacher: nn.Module | Float[Tensor, "_n _classes"],

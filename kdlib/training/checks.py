@@ -1,6 +1,7 @@
 """What a training is asked to do, checked once, before anything is trained."""
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from kdlib import _checks
 from kdlib.data import ImageDataset, ImageSplit
 from kdlib.inference import precision_of, predict_logits
 from kdlib.training import schedules
-from kdlib.training.batches import Batches
+from kdlib.training.batches import Batch, Batches
 from kdlib.training.calls import wanted
 from kdlib.training.objectives import DistillationObjective, TaskLoss
 
@@ -48,6 +49,36 @@ def function_rule(name: str, value: Any) -> Callable:
     if not callable(value):
         raise TypeError(f"{name} must be a function, got {type(value).__name__} {value!r:.80}")
     return value
+
+
+def optional_function_rule(name: str, value: Any) -> Callable | None:
+    """Likewise, or None."""
+    return None if value is None else function_rule(name, value)
+
+
+def seed_rule(name: str, value: Any) -> int:
+    """A rule: a whole number of either sign."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be a whole number, got {type(value).__name__} {value!r}")
+    return int(value)
+
+
+def optional_count_rule(name: str, value: Any) -> int | None:
+    """A rule: a whole number of at least 1, or None."""
+    return None if value is None else _checks.positive_integer(name, value)
+
+
+# NumPy's numbers become Python's: a checkpoint holds these, and they do not overflow.
+recipe_rules = {
+    "epochs": _checks.positive_integer,
+    "batch_size": _checks.positive_integer,
+    "learning_rate": _checks.positive_number,
+    "weight_decay": _checks.non_negative_number,
+    "seed": seed_rule,
+    "views": optional_count_rule,
+    "augment": optional_function_rule,
+    "mix": optional_function_rule,
+}
 
 
 def teacher_rule(name: str, value: Any) -> nn.Module | Tensor:
@@ -173,12 +204,27 @@ def check_scalar(name: str, value: Any) -> None:
         raise ValueError(f"{name} must return a finite number, got {value.item()} for the untrained student")
 
 
+def check_task(task_loss: TaskLoss, batches: Batches, student_logits: Tensor) -> None:
+    """Try the labels' term on two images."""
+    batch, student_logits = _tried(batches, student_logits)
+    check_terms_on("task_loss", lambda z: task_loss(z, batch.labels), student_logits)
+
+
+def _tried(batches: Batches, student_logits: Tensor) -> tuple[Batch, Tensor]:
+    """Two images as a step sees them, and their logits where they are wanted."""
+    with torch.random.fork_rng(devices=[]):
+        batch = batches.batch(torch.arange(2) * batches.views, 0.0)
+    if batch.labels.ndim == 2 and batch.labels.shape[1] != student_logits.shape[1]:
+        raise ValueError(
+            f"mix must return soft labels for the model's classes: its logits have shape (batch, "
+            f"{student_logits.shape[1]}), the labels (batch, {batch.labels.shape[1]})"
+        )
+    return batch, student_logits.to(batches.device)
+
+
 def check_losses(objective: DistillationObjective, batches: Batches, student_logits: Tensor) -> None:
     """Try both terms on two images."""
-    rows = torch.arange(2) * batches.views
-    with torch.random.fork_rng(devices=[]):
-        batch = batches.batch(rows, 0.0)
-    student_logits = student_logits.to(batches.device)
+    batch, student_logits = _tried(batches, student_logits)
     teacher_logits = objective.teacher.logits(batch)
     if teacher_logits.shape[1] != student_logits.shape[1]:
         raise ValueError(
