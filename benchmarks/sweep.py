@@ -1,16 +1,21 @@
-"""The live surface of lesson 03: 5 temperatures x 5 alphas x 3 seeds, against PyTorch's tutorial loop.
+"""75 students, 5 temperatures x 5 alphas x 3 seeds, by the defaults of a sweep, against PyTorch's tutorial loop.
 
     python benchmarks/sweep.py [--epochs 20] [--images 1000] [--workers N]
     python benchmarks/sweep.py --groups [NAME ...]
+    python benchmarks/sweep.py --vmap
 
-The tutorial's loop is that of benchmarks/kd_epoch.py: a PIL image made whenever one is asked for, transforms in
+The tutorial's loop is that of benchmarks/tutorial.py: a PIL image made whenever one is asked for, transforms in
 a DataLoader with two workers, the teacher's forward pass in every step, loss.item(). It distils the same
 student from the same teacher, in its own batches of 128 and in the sweep's batches of 32, before and after
-each sweep, so that whatever else the machine does falls on both. A sweep's time counts everything from a cold
-start: starting the workers, the teacher's logits, the controls, and measuring every student.
+the sweep, so that whatever else the machine does falls on both. The sweep's time counts everything from a cold
+start: starting the workers, the teacher's logits, the choice of the precision, and measuring every student.
+
+Beside it stands what these cores do at most: matrices of 1,024 multiplied on every core at once, in the sweep's
+precision.
 
 --groups compares students of each name alone and several together, on one core: what `kdlib.sweeps.trainer` decides
-by. NAME is one of `kdlib.models.names()`.
+by. NAME is one of `kdlib.models.names()`. --vmap compares eight students in one network of grouped convolutions with
+`torch.func.vmap` over their stacked weights.
 """
 
 import argparse
@@ -21,14 +26,15 @@ from collections.abc import Callable
 
 import pandas
 import torch
-from kd_epoch import PictureDataset, tutorial_loss
 from loky import get_reusable_executor
 from torch import nn
 from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
+from tutorial import PictureDataset, tutorial_loss
 
-from kdlib import data, metrics, models, sweeps, teachers
+from kdlib import data, models, sweeps, teachers
 from kdlib.data import ImageSplit
-from kdlib.sweeps.grouped import distill_together
+from kdlib.sweeps.grouped import GroupedNetwork, distill_together
 from kdlib.training import distill
 from kdlib.training.loop import Recipe
 
@@ -90,22 +96,41 @@ class Clock:
                 print(f"{f'{ours} / {theirs}':<48}{ratios[0]:>14.1f}{ratios[1]:>14.1f}")
 
 
+def matrix_gflops(core: int, precision: str) -> dict:
+    """What one core multiplies in a second, in GFLOP/s, while the others do the same."""
+    matrix = torch.randn(1024, 1024).to(getattr(torch, precision))
+    best, started = 0.0, time.perf_counter()
+    while time.perf_counter() - started < 2:
+        begun = time.perf_counter()
+        matrix @ matrix
+        best = max(best, 2 * 1024**3 / (time.perf_counter() - begun) / 1e9)
+    return {"gflops": best}
+
+
+def flops_of_a_step() -> float:
+    """Floating-point operations of a forward and a backward pass on one image."""
+    student = models.build(STUDENT)
+    with FlopCounterMode(display=False) as counter:
+        student(torch.zeros(2, 1, 28, 28)).sum().backward()
+    return counter.get_total_flops() / 2
+
+
 def compare(options: argparse.Namespace) -> None:
     dataset = data.load()
     split = dataset.train.take(options.images)
     teacher = teachers.load()
-    students = len(SEEDS) * (1 + len(TEMPERATURES) * len(ALPHAS))
+    students = len(SEEDS) * len(TEMPERATURES) * len(ALPHAS)
     print(
         f"{students} students ({STUDENT}) of {options.epochs} epochs on {len(split):,} images, measured on "
         f"{len(dataset.validation):,}\ntorch {torch.__version__}, {os.cpu_count()} cores"
     )
 
-    def sweep(bfloat16: bool) -> pandas.DataFrame:
+    def sweep() -> pandas.DataFrame:
         table = sweeps.run(
-            STUDENT, teacher, split, dataset.validation, temperatures=TEMPERATURES, alphas=[0.0, *ALPHAS],
-            seeds=SEEDS, epochs=options.epochs, workers=options.workers, bfloat16=bfloat16, progress=False,
+            STUDENT, teacher, split, dataset.validation, temperatures=TEMPERATURES, alphas=ALPHAS, seeds=SEEDS,
+            epochs=options.epochs, workers=options.workers, progress=False,
         )  # fmt: skip
-        get_reusable_executor().shutdown()  # the next sweep starts cold, and the workers' time can be read
+        get_reusable_executor().shutdown()  # so that the workers' time can be read
         return table
 
     clock = Clock()
@@ -118,24 +143,81 @@ def compare(options: argparse.Namespace) -> None:
     distill_as_tutorial(split, teacher, 128)  # the first run of a process is slow
     images = students * options.epochs * len(split)
     tutorial()
-    exact = clock.run("sweep in float32", images, sweep, False)
-    tutorial()
-    fast = clock.run("sweep in bfloat16", images, sweep, True)
+    table = clock.run("sweep by the defaults", images, sweep)
     tutorial()
     clock.print_ratios()
-    report_accuracy(exact, fast)
+    report_speed(table, images, clock)
+    print(f"validation accuracy, mean of all students: {100 * table.accuracy.mean():.2f} %")
 
 
-def report_accuracy(exact: pandas.DataFrame, fast: pandas.DataFrame) -> None:
-    """What the surface says, and whether bfloat16 says the same."""
-    trained = (exact.alpha > 0) | (exact.temperature == TEMPERATURES[0])  # controls count once
-    exact, fast = exact[trained], fast[trained]
-    control, distilled = (exact.accuracy[rows].mean() for rows in (exact.alpha == 0, exact.alpha > 0))
-    mean, low, high = metrics.paired_interval(fast.accuracy, exact.accuracy)
+def report_speed(table: pandas.DataFrame, images: int, clock: Clock) -> None:
+    """The precision that was chosen, and the share of these cores' peak."""
+    precision = table.attrs["precision"]
+    cores = [{"core": core, "precision": precision} for core in range(os.cpu_count())]
+    peak = sweeps.map_cells(matrix_gflops, cores, progress=False)["gflops"].sum()
+    done = clock.median("sweep by the defaults")[0] * flops_of_a_step() / 1e9
     print(
-        f"\nvalidation accuracy: controls {control:.3f}, distilled {distilled:.3f}\n"
-        f"bfloat16 - float32, {len(exact)} pairs: {mean:+.4f} (95 % interval {low:+.4f} to {high:+.4f})"
+        f"\nprecision, chosen by measurement: {precision}\n"
+        f"the sweep: {done:.0f} GFLOP/s; matrices on all cores: {peak:.0f}; "
+        f"share of the peak: {100 * done / peak:.0f} %"
     )
+
+
+def seconds_by_vmap(members: int, split: ImageSplit, steps: int) -> float:
+    """Seconds of processor time a step for students whose weights are stacked, by torch.func.vmap."""
+    students = [models.build(STUDENT, seed=seed).train() for seed in range(members)]
+    weights, buffers = torch.func.stack_module_state(students)
+    skeleton = models.build(STUDENT).train()
+    views, labels = split.normalized(slice(32)), split.labels[:32]
+    optimizer = torch.optim.AdamW([*weights.values()], fused=True)
+
+    def losses(weights: dict, buffers: dict) -> torch.Tensor:
+        logits = torch.func.functional_call(skeleton, (weights, buffers), (views,))
+        return torch.nn.functional.cross_entropy(logits, labels)
+
+    best = float("inf")
+    for _ in range(steps):
+        started = time.thread_time()
+        # Batch norm would update its statistics in place, which vmap does not do for buffers: they are copied.
+        each = torch.func.vmap(losses, randomness="different")(
+            weights, {n: b.clone() for n, b in buffers.items()}
+        )
+        optimizer.zero_grad()
+        each.sum().backward()
+        optimizer.step()
+        best = min(best, time.thread_time() - started)
+    return best
+
+
+def seconds_grouped(members: int, split: ImageSplit, steps: int) -> float:
+    """The same for one network of grouped convolutions."""
+    students = [models.build(STUDENT, seed=seed) for seed in range(members)]
+    network = (
+        GroupedNetwork(students, split.normalized(slice(8))).to(memory_format=torch.channels_last).train()
+    )
+    views = split.normalized(slice(32)).repeat(1, members, 1, 1).contiguous(memory_format=torch.channels_last)
+    labels = split.labels[:32, None].expand(-1, members)
+    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+    best = float("inf")
+    for _ in range(steps):
+        started = time.thread_time()
+        loss = torch.nn.functional.cross_entropy(network(views).transpose(1, 2), labels, reduction="none")
+        optimizer.zero_grad()
+        loss.mean(dim=0).sum().backward()
+        optimizer.step()
+        best = min(best, time.thread_time() - started)
+    return best
+
+
+def compare_with_vmap() -> None:
+    torch.set_num_threads(1)
+    split = data.load().train.take(64)
+    print("milliseconds of one core a step, float32, batches of 32, the shortest of 30 steps")
+    for members in (2, 4, 8):
+        grouped, mapped = (1e3 * way(members, split, 30) for way in (seconds_grouped, seconds_by_vmap))
+        print(
+            f"{members} students: grouped {grouped:.1f}, vmap {mapped:.1f}, vmap / grouped {mapped / grouped:.2f}"
+        )
 
 
 def images_per_second(name: str, members: int, bfloat16: bool, *, split: ImageSplit) -> dict:
@@ -177,8 +259,11 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--workers", type=int, help="default: one for each core")
     parser.add_argument("--groups", nargs="*", metavar="NAME", help="compare sizes of groups instead")
+    parser.add_argument("--vmap", action="store_true", help="compare with torch.func.vmap instead")
     options = parser.parse_args()
-    if options.groups is None:
+    if options.vmap:
+        compare_with_vmap()
+    elif options.groups is None:
         compare(options)
     else:
         compare_groups(options.groups or ["tiny-cnn", "resnet8", "student-net"])

@@ -19,6 +19,7 @@ RATIO = r"(\d+\.\d\d) \((\d+\.\d\d) to (\d+\.\d\d)\)"
 
 @pytest.fixture(scope="module")
 def kd_epoch():
+    sys.path.insert(0, str(SCRIPT.parent))
     spec = importlib.util.spec_from_file_location("kd_epoch", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -60,6 +61,7 @@ def test_test_images_are_normalised_as_training_images(kd_epoch):
 def test_prints_a_complete_table():
     command = [sys.executable, SCRIPT, "--data", "digits", "--images", "130", "--test-images", "50"]
     command += ["--repeats", "1", "--epochs", "1", "--seeds", "2", "--teacher-epochs", "1"]
+    command += ["--view-seeds", "2", "--view-images", "40"]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
     lines = process.stdout.splitlines()
@@ -78,10 +80,13 @@ def test_prints_a_complete_table():
         "teacher:",
         "the teacher's logits, computed once:",
         "10 epochs and these logits, tutorial / kdlib:",
+        "tutorial / kdlib with views:",
+        "drawn anew in every step:",
+        "8 stored views:",
     ):
         assert float(re.search(r": (\d+\.\d\d)", line(row))[1]) >= 0
     for row in ("tutorial  ", "kdlib  "):
         accuracies = [float(value) for value in re.findall(r"\d+\.\d\d", line(row))]
         mean, _, *each = accuracies
         assert len(each) == 2 and math.isclose(mean, sum(each) / 2, abs_tol=0.011)
-    assert "95 % interval" in line("kdlib - tutorial, paired:")
+    assert "95 % interval" in line("kdlib - tutorial, paired:") and "95 % interval" in line("stored - drawn anew")

@@ -489,9 +489,11 @@ def alive(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
-def wait_for(condition, seconds=600):
+def wait_for(condition, process=None, seconds=600):
+    """Until the condition holds, or the process that is to bring it about has ended without doing so."""
     deadline = time.monotonic() + seconds
     while not condition():
+        assert process is None or process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)
 
@@ -546,7 +548,7 @@ def test_a_sweep_killed_three_times_ends_as_an_uninterrupted_one(tmp_path, monke
     exec(textwrap.dedent(SWEEP), {})
     for lines in (1, 2, 20):
         process = start(SWEEP, rows, resumed)
-        wait_for(lambda enough=lines: rows.exists() and rows.read_bytes().count(b"\n") >= enough)
+        wait_for(lambda enough=lines: rows.exists() and rows.read_bytes().count(b"\n") >= enough, process)
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
         wait_for(lambda session=process.pid: not members_of(session))
