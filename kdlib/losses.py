@@ -17,7 +17,6 @@ where a softmax is taken).
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,73 +25,16 @@ from torch import Tensor
 
 from kdlib import _checks
 from kdlib._checks import checked, fraction, labels_match, same_shape
+from kdlib._loss_parts import LossTerms, divergence, soft_target_by_image, softened, weighted_terms
 
 # Below this length a row has no direction worth comparing; it bounds the gradient of cosine and Pearson.
 _SHORTEST = 1e-6
-
-
-class LossTerms(NamedTuple):
-    """The loss to minimise and its two unweighted parts: total = alpha * distill + (1 - alpha) * task.
-
-    Args:
-        total: what to minimise.
-        task: the term of the labels; NaN (unknown) where there are none.
-        distill: the term of the teacher.
-    """
-
-    total: Float[Tensor, ""]
-    task: Float[Tensor, ""]
-    distill: Float[Tensor, ""]
-
-
-def weighted_terms(distill: Tensor, task: Tensor, alpha: float | int) -> LossTerms:
-    """total = alpha * distill + (1 - alpha) * task; exactly one of the two at alpha = 0 and alpha = 1."""
-    if alpha == 0:  # 0 * distill would be NaN where distill overflows
-        return LossTerms(task, task, distill)
-    if alpha == 1:  # (1 - alpha) * task would be NaN without labels
-        return LossTerms(distill, task, distill)
-    return LossTerms(alpha * distill + (1 - alpha) * task, task, distill)
 
 
 def _loss(*relations, logits=_checks.logits, **rules) -> Callable:
     """Decorator of every loss here: two matching tensors of logits, then rules of the loss's own."""
     rules = {"student_logits": logits, "teacher_logits": logits} | rules
     return checked(same_shape("student_logits", "teacher_logits"), *relations, **rules)
-
-
-def _softened(
-    student_logits: Tensor, teacher_logits: Tensor, temperature: float | Tensor = 1.0
-) -> tuple[Tensor, Tensor]:
-    """Both logits over T, in float32 or float64, the teacher's without its graph."""
-    student, teacher = (
-        logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
-        for logits in (student_logits, teacher_logits.detach())
-    )
-    return student, teacher
-
-
-def _divergence(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """KL(softmax(teacher) || softmax(student)) over the last axis, summed, then averaged over the first."""
-    return F.kl_div(
-        F.log_softmax(student_logits, dim=-1),
-        F.log_softmax(teacher_logits, dim=-1),
-        reduction="batchmean",  # "mean" divides by the number of classes too, a hidden alpha
-        log_target=True,
-    )
-
-
-def soft_target_by_image(
-    student_logits: Float[Tensor, "batch *members classes"],
-    teacher_logits: Float[Tensor, "batch *members classes"],
-    temperature: float | int | Float[Tensor, " members"],
-) -> Float[Tensor, "batch *members"]:
-    """`soft_target_loss` of every image by itself, also of several students side by side, each with a temperature of
-    its own. The mean over the batch is the loss. Nothing is checked here."""
-    divided_by = temperature.unsqueeze(-1) if isinstance(temperature, Tensor) else temperature
-    student, teacher = _softened(student_logits, teacher_logits, divided_by)
-    log_q, log_p = F.log_softmax(student, dim=-1), F.log_softmax(teacher, dim=-1)
-    # Summed over the classes: reduction="mean" would divide by their number, a hidden alpha.
-    return temperature**2 * F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=-1)
 
 
 @_loss(logits=_checks.several_logits, temperature=_checks.temperature)
@@ -161,7 +103,7 @@ def distillation_loss(
         teacher says; at alpha = 1 it is `distill` itself, and `task` is NaN (unknown) where labels is None.
     """
     distill = soft_target_by_image(student_logits, teacher_logits, temperature).mean()
-    student, _ = _softened(student_logits, teacher_logits)
+    student, _ = softened(student_logits, teacher_logits)
     task = torch.full_like(distill, math.nan) if labels is None else F.cross_entropy(student, labels)
     return weighted_terms(distill, task, alpha)
 
@@ -180,7 +122,7 @@ def logit_mse_loss(
 
     Source: Ba & Caruana 2014, arXiv 1312.6184; Kim et al. 2021, arXiv 2105.08919.
     """
-    student, teacher = _softened(student_logits, teacher_logits)
+    student, teacher = softened(student_logits, teacher_logits)
     return F.mse_loss(student, teacher)
 
 
@@ -202,7 +144,7 @@ def cosine_logit_loss(
     Returns:
         A number in [0, 2].
     """
-    student, teacher = _softened(student_logits, teacher_logits)
+    student, teacher = softened(student_logits, teacher_logits)
     return 1 - F.cosine_similarity(student, teacher, dim=1, eps=_SHORTEST).mean()
 
 
@@ -246,14 +188,14 @@ def decoupled_loss(
         alpha: the weight of TCKD, from 0 to 1e9; not the alpha of distillation_loss.
         beta: the weight of NCKD, from 0 to 1e9.
     """
-    student, teacher = _softened(student_logits, teacher_logits, temperature)
+    student, teacher = softened(student_logits, teacher_logits, temperature)
     rest = torch.arange(student.shape[1] - 1, device=labels.device).repeat(len(labels), 1)
     rest = rest + (rest >= labels[:, None])  # every class but the label's
     student_rest, teacher_rest = student.gather(1, rest), teacher.gather(1, rest)
-    target = _divergence(
+    target = divergence(
         _label_against_rest(student, student_rest, labels), _label_against_rest(teacher, teacher_rest, labels)
     )
-    return temperature**2 * (alpha * target + beta * _divergence(student_rest, teacher_rest))
+    return temperature**2 * (alpha * target + beta * divergence(student_rest, teacher_rest))
 
 
 def _label_against_rest(logits: Tensor, rest: Tensor, labels: Tensor) -> Tensor:
@@ -300,7 +242,7 @@ def correlation_loss(
         A number from 0 to 2 * (inter + intra), but for rounding.
     """
     student, teacher = (
-        logits.softmax(dim=1) for logits in _softened(student_logits, teacher_logits, temperature)
+        logits.softmax(dim=1) for logits in softened(student_logits, teacher_logits, temperature)
     )
     return inter * (1 - _pearson(student, teacher, dim=1)) + intra * (1 - _pearson(student, teacher, dim=0))
 
@@ -336,6 +278,6 @@ def multilabel_distillation_loss(
     """
     student, teacher = (
         torch.stack([logits, torch.zeros_like(logits)], dim=-1)
-        for logits in _softened(student_logits, teacher_logits, temperature)
+        for logits in softened(student_logits, teacher_logits, temperature)
     )
-    return temperature**2 * _divergence(student, teacher)
+    return temperature**2 * divergence(student, teacher)
