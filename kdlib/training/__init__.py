@@ -131,6 +131,7 @@ def train(
         learning_rate=learning_rate, weight_decay=weight_decay, seed=seed, mix=mix, views=views,
     )  # fmt: skip
     checks.check_task(task_loss, batches, logits)
+    checks.check_validation(model, validation, device)
     return fit(
         model, batches, LabelObjective(task_loss), recipe,
         validation=validation, progress=progress, checkpoint=checkpoint, log_dir=log_dir,
@@ -221,6 +222,7 @@ def distill(
         student, split, device, bfloat16=bfloat16, augment=augment, epochs=epochs, batch_size=batch_size,
         learning_rate=learning_rate, weight_decay=weight_decay, seed=seed, mix=mix, views=views,
     )  # fmt: skip
+    checks.check_validation(student, validation, device)
     with placed(teacher, device):
         answers = answering(teacher, batches, features)
         objective: Objective

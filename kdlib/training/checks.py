@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from kdlib import _checks
+from kdlib import _checks, metrics
 from kdlib.data import ImageDataset, ImageSplit
 from kdlib.inference import precision_of, predict_logits
 from kdlib.training import schedules
@@ -234,6 +234,23 @@ def check_losses(objective: DistillationObjective, batches: Batches, student_log
     check_terms_on("loss", lambda z: objective.teacher_term(z, teacher_logits, batch), student_logits)
     if objective.task_loss is not None:
         check_terms_on("task_loss", lambda z: objective.task_loss(z, batch.labels), student_logits)
+
+
+def check_validation(model: nn.Module, validation: ImageSplit | None, device: torch.device) -> None:
+    """Whether the model can be scored by this split: it is looked at after an epoch of training only.
+
+    Raises:
+        ValueError: its images do not fit the model, or its labels have no score.
+    """
+    if validation is None:
+        return
+    try:
+        two = validation.subset(slice(2))
+        classes = predict_logits(model, two, device=device).shape[1]
+        score = metrics.accuracy if validation.has_classes else metrics.mean_average_precision
+        score(torch.zeros(len(validation), classes), validation)
+    except ValueError as error:
+        raise ValueError(f"validation cannot be scored: {error}") from error
 
 
 def check_listening(validation: ImageSplit | None, **scheduled: schedules.Schedule) -> None:
