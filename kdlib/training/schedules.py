@@ -8,12 +8,13 @@ pickle, so they can be sent to another process.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any, ClassVar
 
 from kdlib._checks import finite_number, fraction, open_fraction, positive_integer, positive_number
 
 Schedule = Callable[..., float]
+_POINTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _RANGES = {"temperature": positive_number, "alpha": fraction}
 
 
@@ -180,11 +181,14 @@ def listens(schedule: Schedule) -> bool:
 
 
 def describe(schedule: Schedule) -> Any:
-    """What a checkpoint can compare: a schedule is a function, so its values at a few points; a listening one's
-    settings."""
-    if listens(schedule):
-        return repr(getattr(schedule, "schedule", schedule))
-    return [float(schedule(point)) for point in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    """What a checkpoint can compare: a schedule is a function, so its values at a few points; those of a listening
+    one after so many epochs of one accuracy, or its settings where it prints them."""
+    if not listens(schedule):
+        return [float(schedule(point)) for point in _POINTS]
+    inner = getattr(schedule, "schedule", schedule)
+    if is_dataclass(inner):
+        return repr(inner)
+    return [float(schedule(point, (0.5,) * epochs)) for point in _POINTS for epochs in (0, 1, 3, 10)]
 
 
 def _between(start: float | int, end: float | int, share: float) -> float:
