@@ -98,12 +98,20 @@ def flow_matrix(
     Where the maps differ in size, both are max-pooled to the smaller height and width.
     Yim et al., CVPR 2017 (the "flow of solution procedure" matrix).
     """
+    return _flow_matrix(first, second)
+
+
+def _flow_matrix(first: Tensor, second: Tensor) -> Tensor:
     size = tuple(min(first.shape[axis], second.shape[axis]) for axis in (2, 3))
     first, second = (
         (maps if maps.shape[2:] == size else F.adaptive_max_pool2d(maps, size)).flatten(2)
         for maps in (first, second)
     )
     return first @ second.transpose(1, 2) / first.shape[2]
+
+
+# Activations of 1e15 have products of 1e30, whose squares no float32 holds: errors above this count linearly.
+_LARGEST_SQUARED = 1e7
 
 
 def _two_maps(name: str, value: Any) -> tuple[Tensor, Tensor]:
@@ -137,4 +145,7 @@ def flow_loss(student_features: TwoMaps, teacher_features: TwoMaps) -> Float[Ten
     """
     tensors = at_least_float32(*student_features, *(maps.detach() for maps in teacher_features))
     with full_precision(tensors[0].device):
-        return F.mse_loss(flow_matrix(*tensors[:2]), flow_matrix(*tensors[2:]))
+        student, teacher = _flow_matrix(*tensors[:2]), _flow_matrix(*tensors[2:])
+        # Divided first: the sum of so many of the largest might overflow where their mean does not.
+        errors = 2 * F.huber_loss(student, teacher, reduction="none", delta=_LARGEST_SQUARED)
+        return (errors / errors.numel()).sum()
