@@ -10,13 +10,7 @@ from torch import nn
 
 from kdlib import features
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Block(nn.Module):
@@ -235,24 +229,24 @@ def family(name):
     return torchvision.models.get_model(name, weights=None, num_classes=10, **options)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_every_torchvision_family(name):
-    side, layers = FAMILIES[name]
-    model = family(name).eval()
-    captured_model = features.capture(model, layers)
-    images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        logits, captured = captured_model(images)
-        assert torch.equal(logits, model(images))
-    for maps in captured.values():
-        assert len(maps) == 2 and maps.isfinite().all() and maps.dim() == 4 and maps.shape[2] == maps.shape[3]
-    assert captured[layers[0]].shape != captured[layers[1]].shape or name == "vit_b_16"
+def test_every_torchvision_family():
+    for name, (side, layers) in FAMILIES.items():
+        model = family(name).eval()
+        captured_model = features.capture(model, layers)
+        images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            logits, captured = captured_model(images)
+            assert torch.equal(logits, model(images)), name
+        for maps in captured.values():
+            assert len(maps) == 2 and maps.isfinite().all(), name
+            assert maps.dim() == 4 and maps.shape[2] == maps.shape[3], name
+        assert captured[layers[0]].shape != captured[layers[1]].shape or name == "vit_b_16", name
 
-    pairs = features.suggest_layers(model, model, (3, side, side))
-    assert pairs and all(student == teacher for student, teacher in pairs)
-    assert layers[1] in {student for student, _ in pairs} or name == "vgg11"
+        pairs = features.suggest_layers(model, model, (3, side, side))
+        assert pairs and all(student == teacher for student, teacher in pairs), name
+        assert layers[1] in {student for student, _ in pairs} or name == "vgg11", name
 
-    # In training mode GoogLeNet and Inception return auxiliary logits too; the main ones are wanted.
-    logits, captured = captured_model.train()(images)
-    assert logits.shape == (2, 10) and logits.requires_grad
-    assert all(features_.requires_grad for features_ in captured.values())
+        # In training mode GoogLeNet and Inception return auxiliary logits too; the main ones are wanted.
+        logits, captured = captured_model.train()(images)
+        assert logits.shape == (2, 10) and logits.requires_grad, name
+        assert all(maps.requires_grad for maps in captured.values()), name

@@ -1,17 +1,13 @@
 """Attention and Grad-CAM maps by hand, regressors, and the layouts of transformers."""
 
+import itertools
+
 import pytest
 import torch
 
 from kdlib import features
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def maps(*shape, seed=0):
@@ -52,22 +48,26 @@ def test_to_map_undoes_the_layouts_of_transformers():
     with_class_token = torch.cat([torch.zeros(2, 1, 5), tokens], dim=1)
     assert torch.equal(features.to_map(with_class_token), maps)
     assert torch.equal(features.to_map(maps.permute(0, 2, 3, 1), channels_last=True), maps)
-    with pytest.raises(ValueError, match=r"\(2, 9, 5\)"):
+    with pytest.raises(ValueError, match=r"tokens \(batch, extra_tokens \+ side\^2, channels\).*\(2, 9, 5\)"):
         features.to_map(tokens)
+    with pytest.raises(ValueError, match=r"with channels_last maps .*\(2, 5, 3, 3\)"):
+        features.to_map(maps)
+    for extra_tokens in (-1, 1.0, True):
+        with pytest.raises(ValueError, match="extra_tokens must be an integer of at least 0, got"):
+            features.to_map(tokens, extra_tokens=extra_tokens)
+    with pytest.raises(TypeError, match="features must be a torch.Tensor, got list"):
+        features.to_map([0.0])
 
 
-@pytest.mark.parametrize("batch_norm", [False, True])
-@pytest.mark.parametrize(
-    ("student", "teacher"), [((4, 3, 8, 8), (4, 5, 4, 4)), ((4, 3, 4, 4), (4, 5, 7, 7)), ((4, 3), (4, 9))]
-)
-def test_regressor_between_brings_the_student_to_the_teachers_shape(student, teacher, batch_norm):
-    student, teacher = maps(*student), maps(*teacher, seed=1)
-    regressor = features.Regressor.between(student, teacher, batch_norm=batch_norm)
-    assert regressor(student).shape == teacher.shape
-    loss = features.hint_loss(regressor(student), teacher)
-    loss.backward()
-    assert all(parameter.grad is not None for parameter in regressor.parameters())
-    assert regressor(student.bfloat16()).shape == teacher.shape
+def test_regressor_between_brings_the_student_to_the_teachers_shape():
+    pairs = [((4, 3, 8, 8), (4, 5, 4, 4)), ((4, 3, 4, 4), (4, 5, 7, 7)), ((4, 3), (4, 9))]
+    for shapes, batch_norm in itertools.product(pairs, (False, True)):
+        student, teacher = maps(*shapes[0]), maps(*shapes[1], seed=1)
+        regressor = features.Regressor.between(student, teacher, batch_norm=batch_norm)
+        assert regressor(student).shape == teacher.shape, shapes
+        features.hint_loss(regressor(student), teacher).backward()
+        assert all(parameter.grad is not None for parameter in regressor.parameters()), shapes
+        assert regressor(student.bfloat16()).shape == teacher.shape, shapes
 
 
 def test_regressor_learns_a_linear_map():

@@ -9,13 +9,7 @@ from torch import nn
 from kdlib import features
 from kdlib.features import suggest_layers
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def convolutions(*strides, channels=4, in_channels=1):
