@@ -2,17 +2,20 @@
 
 import copy
 import functools
+import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from kdlib import data, losses, metrics, models, teachers, training
+from kdlib import data, features, losses, metrics, models, teachers, training
 from kdlib.data import ImageSplit
 from kdlib.data.augment import random_crop_flip
+from kdlib.features import FeatureTerm
 from kdlib.training import objectives
 from kdlib.training.batches import Batches
 from kdlib.training.teacher import Teacher
@@ -141,7 +144,9 @@ def test_a_schedule_reaches_the_loss(split, monkeypatch):
         temperature=lambda progress: 8 - 4 * progress, alpha=lambda progress: progress,
     )  # fmt: skip
     steps = [step / 6 for step in range(6)]
-    assert temperatures[-6:] == [pytest.approx(8 - 4 * step) for step in steps]  # the loss is tried out before
+    assert temperatures[-6:] == [
+        pytest.approx(8 - 4 * step) for step in steps
+    ]  # the loss is tried out before
     assert alphas == [pytest.approx(step) for step in steps]
 
 
@@ -458,9 +463,26 @@ def test_arguments_out_of_range_are_named(split, arguments, message):
 
 
 def test_a_loss_that_overflows_is_an_error_and_not_a_nan_network(split):
-    for diverging in (training.train, functools.partial(training.distill, teacher=Linear())):
-        with pytest.raises(FloatingPointError, match=r"the loss is \S+ in epoch \d; learning_rate=1e\+38 may be"):
+    """One message, whatever is minimised and whoever notices first: a loss, its check, or the end of the epoch."""
+    teacher, term = Linear(), FeatureTerm(features.hint_loss, "head", "head")
+    squares = lambda z, v: (z - v).square().mean()  # noqa: E731
+    ways = {
+        "labels": training.train,
+        "labels, augmented": functools.partial(training.train, augment=random_crop_flip()),
+        "teacher": functools.partial(training.distill, teacher=teacher),
+        "teacher's tensor": functools.partial(training.distill, teacher=torch.zeros(70, 10)),
+        "live teacher": functools.partial(training.distill, teacher=teacher, augment=random_crop_flip()),
+        "views": functools.partial(training.distill, teacher=teacher, augment=random_crop_flip(), views=2),
+        "own loss": functools.partial(training.distill, teacher=teacher, loss=squares),
+        "teacher alone": functools.partial(training.distill, teacher=teacher, alpha=1),
+        "features": functools.partial(training.distill, teacher=teacher, features=[term]),
+        "features alone": functools.partial(training.match_features, teacher=teacher, features=[term]),
+    }
+    for way, diverging in ways.items():
+        with pytest.raises(FloatingPointError) as caught:
             diverging(Linear(), split=split, epochs=3, learning_rate=1e38, progress=False)
+        pattern = r"the loss is \S+ in epoch \d; learning_rate=1e\+38 may be too high"
+        assert re.fullmatch(pattern, str(caught.value)), f"{way}: {caught.value}"
 
 
 def test_a_network_that_is_not_finite_to_begin_with_is_refused(split):
@@ -473,3 +495,153 @@ def test_a_network_that_is_not_finite_to_begin_with_is_refused(split):
 def test_one_image_is_not_enough(split):
     with pytest.raises(ValueError, match="at least 2 images"):
         training.train(Linear(), split.subset(torch.arange(1)), epochs=1, progress=False)
+
+
+def test_a_data_set_is_no_split(split):
+    dataset, pupil, term = data.load(), Linear(), FeatureTerm(features.hint_loss, "head", "head")
+    before = weights(pupil)
+    for call in (
+        functools.partial(training.train, pupil, dataset),
+        functools.partial(training.distill, pupil, Linear(), dataset),
+        functools.partial(training.match_features, pupil, Linear(), dataset, features=[term]),
+    ):
+        with pytest.raises(
+            (TypeError, ValueError), match="split.*ImageDataset.*its .train, .validation or .test"
+        ):
+            call(epochs=1, progress=False)
+    for call in (training.train, functools.partial(training.distill, teacher=Linear())):
+        with pytest.raises((TypeError, ValueError), match="validation.*ImageDataset"):
+            call(pupil, split=split, validation=dataset, epochs=1, progress=False)
+    assert torch.equal(weights(pupil), before)
+
+
+def test_training_where_gradients_are_switched_off_is_refused(split):
+    for context in (torch.no_grad, torch.inference_mode):
+        for call in (training.train, functools.partial(training.distill, teacher=torch.zeros(70, 10))):
+            with context(), pytest.raises(ValueError, match="needs gradients"):
+                call(Linear(), split=split, epochs=1, progress=False)
+
+
+# --- odd sizes and numbers
+
+
+class Normed(nn.Module):
+    """Batch norm of vectors, which has nothing to say of a single image."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.norm, self.head = nn.Linear(784, 8), nn.BatchNorm1d(8), nn.Linear(8, 10)
+        self.sizes = []
+
+    def forward(self, images):
+        if self.training:
+            self.sizes.append(len(images))
+        return self.head(self.norm(self.body(images.flatten(1))).relu())
+
+
+def test_no_image_is_left_over_for_a_batch_of_its_own(split):
+    for images, batch_size, sizes in (
+        (3, 2, [3]), (5, 2, [3, 2]), (7, 3, [3, 2, 2]), (33, 32, [17, 16]), (64, 32, [32, 32]), (2, 32, [2]),
+    ):  # fmt: skip
+        for train in (training.train, functools.partial(training.distill, teacher=Linear())):
+            pupil = Normed()
+            few = split.subset(slice(images))
+            history = train(pupil, split=few, epochs=2, batch_size=batch_size, progress=False)
+            assert pupil.sizes == 2 * sizes, f"{images} images in batches of {batch_size}: {pupil.sizes}"
+            assert torch.isfinite(torch.tensor(history.records[-1]["loss"]))
+
+
+def test_batches_of_one_image_are_steps_of_one_image(split):
+    few = split.subset(slice(5))
+    ours, reference = Linear(), Linear()
+    reference.load_state_dict(ours.state_dict())
+    training.train(ours, few, epochs=2, batch_size=1, learning_rate=1e-3, progress=False)
+    optimizer = torch.optim.AdamW(reference.parameters(), lr=1e-3, weight_decay=1e-2)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=11)
+    for epoch in range(2):
+        torch.manual_seed(epoch)
+        for row in torch.randperm(5):
+            optimizer.zero_grad()
+            F.cross_entropy(reference(few.normalized([row])), few.labels[row][None]).backward()
+            optimizer.step()
+            scheduler.step()
+    torch.testing.assert_close(weights(ours), weights(reference), rtol=1e-4, atol=1e-6)
+
+
+def test_numbers_of_numpy_are_numbers_and_go_into_a_checkpoint(split, tmp_path):
+    plain = {"epochs": 3, "batch_size": 16, "seed": 2**40 + 5, "learning_rate": 0.25, "weight_decay": 0.5}
+    numpy = {
+        "epochs": np.int64(3), "batch_size": np.int16(16), "seed": np.int64(2**40 + 5),
+        "learning_rate": np.float32(0.25), "weight_decay": np.float64(0.5),
+    }  # fmt: skip
+    reference, interrupted, resumed = (models.build("tiny-cnn", seed=1) for _ in range(3))
+    training.train(reference, split, progress=False, **plain)
+    checkpoint = tmp_path / "checkpoint"
+    training.train(Interrupted(interrupted, at_step=8), split, progress=False, checkpoint=checkpoint, **numpy)
+    wrapped = Interrupted(resumed, at_step=-1)
+    history = training.train(wrapped, split, progress=False, checkpoint=checkpoint, **numpy)
+    assert len(history.records) == 3 and not history.interrupted
+    assert torch.equal(weights(resumed), weights(reference))
+
+
+# --- what the caller froze
+
+
+def frozen_parts(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {
+        f"{name}.{key}": value.clone()
+        for name, module in model.named_modules()
+        if isinstance(module, nn.BatchNorm2d) and not module.training
+        for key, value in module.state_dict().items()
+    }
+
+
+def test_batch_norm_that_was_frozen_stays_frozen(split):
+    """Its statistics, its weights and its mode; all else is trained."""
+    teacher = models.build("tiny-cnn", seed=9)
+    term = FeatureTerm(features.hint_loss, "stages.1", "stages.1")
+    ways = {
+        "labels": training.train,
+        "augmented": functools.partial(training.train, augment=random_crop_flip()),
+        "teacher": functools.partial(training.distill, teacher=teacher),
+        "live teacher": functools.partial(training.distill, teacher=teacher, augment=random_crop_flip()),
+        "features": functools.partial(training.distill, teacher=teacher, features=[term]),
+        "features alone": functools.partial(training.match_features, teacher=teacher, features=[term]),
+    }
+    for way, train in ways.items():
+        pupil = models.build("tiny-cnn", seed=1)
+        norms = [module for module in pupil.modules() if isinstance(module, nn.BatchNorm2d)]
+        norms[0].eval().requires_grad_(False)
+        norms[0].running_mean.fill_(0.5)
+        frozen, others = frozen_parts(pupil), copy.deepcopy(pupil.state_dict())
+        assert len(frozen) == 5
+        train(pupil, split=split, epochs=2, progress=False)
+        after = pupil.state_dict()
+        assert all(torch.equal(after[name], value) for name, value in frozen.items()), way
+        assert not norms[0].training and not norms[0].weight.requires_grad
+        moved = [name for name in others if name not in frozen and not torch.equal(after[name], others[name])]
+        assert any("running_mean" in name for name in moved), way
+        assert any(name.endswith("weight") for name in moved), way
+
+
+def test_half_frozen_batch_norm_is_trained_as_its_two_switches_say(split):
+    """Without gradients alone, the statistics move; in eval mode alone, everything is trained as always."""
+    for switch, weight_moves in (("requires_grad", False), ("eval", True)):
+        pupil = models.build("tiny-cnn", seed=1)
+        norm = next(module for module in pupil.modules() if isinstance(module, nn.BatchNorm2d))
+        norm.requires_grad_(False) if switch == "requires_grad" else norm.eval()
+        before = copy.deepcopy(norm.state_dict())
+        training.train(pupil, split, epochs=1, progress=False)
+        assert not torch.equal(norm.running_mean, before["running_mean"]), switch
+        assert torch.equal(norm.weight, before["weight"]) is not weight_moves, switch
+
+
+def test_weights_that_were_frozen_stay_as_they_were(split):
+    pupil = models.build("tiny-cnn", seed=1)
+    pupil.head.requires_grad_(False)
+    before = weights(pupil.head)
+    history = training.train(pupil, split, epochs=2, progress=False)
+    assert torch.equal(weights(pupil.head), before)
+    assert history.records[-1]["loss"] < history.records[0]["loss"]
+    with pytest.raises(ValueError, match="no weights that take a gradient"):
+        training.train(Linear().requires_grad_(False), split, epochs=1, progress=False)

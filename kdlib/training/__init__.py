@@ -83,7 +83,8 @@ def train(
             It is left in eval mode. Batch norm that was frozen (eval mode, no gradient) stays so.
         split: the training images. Labels may be classes, several labels an image, or soft labels.
         epochs: passes over `split`.
-        batch_size: images a step, at most; an epoch is cut into batches of nearly equal size.
+        batch_size: images a step, at most; an epoch is cut into batches of nearly equal size. One image that would
+            be left over, on which batch norm fails, joins another batch.
         learning_rate: the peak of a one-cycle schedule (Smith & Topin 2017, arXiv 1708.07120) for AdamW
             (Loshchilov & Hutter 2017, arXiv 1711.05101).
         weight_decay: AdamW's decoupled weight decay.
