@@ -110,6 +110,13 @@ def test_networks_are_left_as_they_were():
     assert not any(module._forward_hooks for module in student.modules())
 
 
+class Pair(nn.Module):
+    """Two tensors in place of logits."""
+
+    def forward(self, images):
+        return images.mean(dim=(1, 2)), images
+
+
 def test_bad_input_is_named():
     net = convolutions(2, 2)
     with pytest.raises(ValueError, match=r"image_shape must be \(channels, height, width\), got \(28, 28\)"):
@@ -120,6 +127,11 @@ def test_bad_input_is_named():
     assert suggest_layers(net, net, np.array([1, 8, 8])) == suggest_layers(net, net, (1, 8, 8))
     with pytest.raises(ValueError, match=r"teacher does not run on an image of shape \(1, 8, 8\)"):
         suggest_layers(net, convolutions(2, in_channels=3), (1, 8, 8))
+    lazy = nn.Sequential(nn.Flatten(), nn.LazyLinear(8), nn.Linear(8, 3))
+    with pytest.raises(ValueError, match="teacher has layers without a size yet.*run it on a batch"):
+        suggest_layers(net, lazy, (1, 8, 8))
+    with pytest.raises(ValueError, match="the model must return a tensor of logits .* got <class 'tuple'>"):
+        suggest_layers(Pair(), net, (1, 8, 8))
     with pytest.raises(ValueError, match="student has no layers"):
         suggest_layers(nn.Identity(), net, (1, 8, 8))
     with pytest.raises(TypeError, match="student must be a torch.nn.Module, got str"):

@@ -50,14 +50,23 @@ class Run(NamedTuple):
     graph: dict[Any, int]
 
 
-def run(model: nn.Module, image_shape: tuple[int, ...]) -> Run:
-    """The network on blank images, in eval mode, with gradients."""
+def run(role: str, model: nn.Module, image_shape: tuple[int, ...]) -> Run:
+    """The network on blank images, in eval mode, with gradients.
+
+    Raises:
+        ValueError: it does not run on such images, or returns no logits; the message calls it `role`.
+    """
     # As many tokens as images would leave open which is which.
     for images in (2, 3):
-        recorder = _Recorder(model, (images, *image_shape))
+        try:
+            recorder = _Recorder(model, (images, *image_shape))
+        except Exception as error:
+            raise ValueError(
+                f"{role} does not run on an image of shape {image_shape} ({type(error).__name__}: {error})"
+            ) from error
         if not recorder.uncertain:
             break
-    return recorder.run
+    return recorder.summary()
 
 
 class _Recorder:
@@ -79,16 +88,18 @@ class _Recorder:
                     stack.enter_context(module.register_forward_hook(self._note(name, _has_weights(module))))
             stack.enter_context(uncompiled(model))
             images = leaf.clone()  # the network may work in place, which a leaf does not allow
-            source = images.grad_fn
-            logits = logits_of(model(images))
+            self.source = images.grad_fn
+            self.output = model(images)
+
+    def summary(self) -> Run:
+        logits = logits_of(self.output)
+        end = logits.grad_fn
         calls = [
-            Call(
-                name, features, node, depth, output is logits or (node is not None and node is logits.grad_fn)
-            )
+            Call(name, features, node, depth, output is logits or (node is not None and node is end))
             for name, (output, features, node, depth) in self.returned.items()
         ]
         body = {name for name in self.weighted if not _is_vector(self.returned[name][1])}
-        self.run = Run(calls, body or self.weighted, tuple(logits.shape), _graph(logits.grad_fn, source))
+        return Run(calls, body or self.weighted, tuple(logits.shape), _graph(end, self.source))
 
     def _note(self, name: str, has_weights: bool) -> Callable:
         def note(module: nn.Module, arguments: Any, output: Any) -> None:

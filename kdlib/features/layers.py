@@ -87,12 +87,11 @@ def _blocks(role: str, model: nn.Module, image_shape: tuple[int, ...]) -> dict[s
             f"{role} is a scripted, traced or exported graph, which runs no modules whose features could be read: "
             "give the module from which it was made"
         )
-    try:
-        found = run(model, image_shape)
-    except Exception as error:
+    if any(nn.parameter.is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
         raise ValueError(
-            f"{role} does not run on an image of shape {image_shape} ({type(error).__name__}: {error})"
-        ) from error
+            f"{role} has layers without a size yet (nn.Lazy...): run it on a batch of images first"
+        )
+    found = run(role, model, image_shape)
     total = max((call.depth for call in found.calls), default=0)
     blocks = whole_blocks(found)
     # A head that is a convolution gives a map of logits, which are no features.
