@@ -155,28 +155,32 @@ def test_draft_has_the_cells_and_no_outputs(root):
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells)
 
 
-@pytest.mark.parametrize(
-    "cell, complaint",
-    [
-        ("1 / 0", "ZeroDivisionError"),
-        ("import warnings\nwarnings.warn('old')", "stderr says"),
-        ("print('/home/ada/kd/data')", "'/home/ada/kd/data' in an output"),
-        ("object()", "in an output"),
-        ('# \n\n# %% exercise="soften"\nprint("already solved")', "has to be empty"),
-        ('# \n\n# %% exercise="sotfen"', "unknown exercise 'sotfen'"),
-    ],
-)
-def test_notebook_that_does_not_run_cleanly_is_not_written(root, capsys, cell, complaint):
+def test_notebook_that_does_not_run_cleanly_is_not_written(root, capsys):
     kept = root / "notebooks" / "01_tiny.ipynb"
     kept.parent.mkdir()
     kept.write_text("as it was")
-    write(root, cell)
+    for cell, complaint in {
+        "1 / 0": "ZeroDivisionError",
+        "import warnings\nwarnings.warn('old')": "stderr says",
+        "print('/home/ada/kd/data')": "'/home/ada/kd/data' in an output",
+        "object()": "in an output",
+        '# \n\n# %% exercise="soften"\nprint("already solved")': "has to be empty",
+        '# \n\n# %% exercise="sotfen"': "unknown exercise 'sotfen'",
+    }.items():
+        write(root, cell)
+        assert build_notebooks.main([], root=root) == 1, cell
+        said = capsys.readouterr().err
+        assert "nothing written" in said and complaint in said, cell
+        assert kept.read_text() == "as it was", cell
+        assert [path.name for path in root.rglob("*.ipynb")] == ["01_tiny.ipynb"], cell
+        assert not list(root.rglob("*.partial")), cell
+
+
+def test_a_folder_that_cannot_be_written_is_noticed_before_a_lesson_runs(root, capsys):
+    write(root, f"open({str(root / 'ran')!r}, 'w')")
+    (root / "notebooks").write_text("a file where the folder belongs")
     assert build_notebooks.main([], root=root) == 1
-    said = capsys.readouterr().err
-    assert "nothing written" in said and complaint in said
-    assert kept.read_text() == "as it was"
-    assert [path.name for path in root.rglob("*.ipynb")] == ["01_tiny.ipynb"]
-    assert not list(root.rglob("*.partial"))
+    assert "nothing written" in capsys.readouterr().err and not (root / "ran").exists()
 
 
 def test_unknown_name_is_an_error_that_lists_the_lessons(root, capsys):

@@ -156,25 +156,20 @@ def wait_until(condition, process: subprocess.Popen) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "complaint"),
-    [
+def test_a_command_that_cannot_begin_says_why_and_exits_2(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    before = write_notebook(tmp_path / "here.ipynb", "print('ran')").read_bytes()
+    for arguments, complaint in (
         (["run", "here.ipynb", "absent.ipynb"], "absent.ipynb"),
         (["run", "here.ipynb", "--jobs", "0"], "jobs must be at least 1, got 0"),
         (["run", "here.ipynb", "--out", "."], "would replace here.ipynb"),
         (["run"], "no notebooks folder"),
         (["lab"], "no notebooks folder"),
-    ],
-)
-def test_a_command_that_cannot_begin_says_why_and_exits_2(
-    tmp_path, monkeypatch, capsys, arguments, complaint
-):
-    monkeypatch.chdir(tmp_path)
-    before = write_notebook(tmp_path / "here.ipynb", "print('ran')").read_bytes()
-    assert cli.main(arguments) == 2
-    assert complaint in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["here.ipynb"]
-    assert (tmp_path / "here.ipynb").read_bytes() == before
+    ):
+        assert cli.main(arguments) == 2, arguments
+        assert complaint in capsys.readouterr().err, arguments
+        assert [path.name for path in tmp_path.iterdir()] == ["here.ipynb"], arguments
+        assert (tmp_path / "here.ipynb").read_bytes() == before, arguments
 
 
 def test_an_unknown_profile_in_the_environment_is_refused(tmp_path, monkeypatch, capsys):

@@ -78,48 +78,49 @@ def raises(error):
     return answer
 
 
-@pytest.mark.parametrize(
-    "answer, status, words",
-    [
-        (lambda x: x + x, "correct", "all 2 inputs"),
-        (lambda x: (2 * x).double().numpy(), "correct", ""),
-        (lambda x, factor=2: factor * x, "correct", ""),
-        (lambda x: print("noise") or 2 * x, "correct", ""),
-        (lambda x: None, "not done yet", "return"),
-        (lambda x: ..., "not done yet", "return"),
-        (unfinished_line, "not done yet", "..."),
-        (not_implemented, "not done yet", ""),
-        (None, "not done yet", "Replace"),
-        (..., "not done yet", "Replace"),
-        (lambda x: x**2, "not yet right", "Squared, not doubled"),
-        (lambda x: 6 * x, "not yet right", "3 times the right result"),
-        (lambda x: x, "not yet right", "0.5 times"),
-        (lambda x: 2 * x + torch.tensor([0.0, 1.0]), "not yet right", "contains -3 where -4 should be"),
-        (lambda x: 2 * x * torch.nan, "not yet right", "nan"),
-        (lambda x: 2 * x[:1], "not yet right", "of shape (1,); it should be of shape (2,)"),
-        (lambda x: 2.0, "not yet right", "a single number; it should be of shape (2,)"),
-        (lambda x: (x, x), "not yet right", "2 values where one value"),
-        (lambda x: "text", "not yet right", "is a str"),
-        (lambda x: {1, 2}, "not yet right", "is a set"),
-        (lambda x: x if x[0] > 2 else None, "not yet right", "It returns nothing for x of shape (2,)"),
-        (lambda x: 1 / 0, "not yet right", "ZeroDivisionError: division by zero"),
-        (lambda x: undefined, "not yet right", "NameError"),
-        (raises(SystemExit(1)), "not yet right", "SystemExit"),
-        (raises(Unprintable()), "not yet right", "Unprintable"),
-        (lambda x: 10**400, "not yet right", "OverflowError"),
-        (lambda: 1, "not yet right", "called as double(x), but yours takes ()"),
-        (lambda x, y: 1, "not yet right", "yours takes (x, y)"),
-        (forever, "not yet right", "calls itself without end"),
-        (in_place, "not yet right", "changes its inputs in place"),
-        (torch.tensor(4.0), "not yet right", 'check("double", double)'),
-    ],
-)
-def test_verdict_on_answers_of_any_kind(small_exercises, capsys, recwarn, answer, status, words):
-    verdict = exercises.check("double", answer)
-    assert verdict.status == status and words in verdict.message, verdict
-    assert verdict.passed == bool(verdict) == (status == "correct")
-    assert capsys.readouterr() == ("", "") and not recwarn.list
-    assert torch.equal(CASES[0][0], torch.tensor([1.0, -2.0]))
+# What an answer is, the verdict on it, and words of that verdict.
+ANSWERS = [
+    (lambda x: x + x, "correct", "all 2 inputs"),
+    (lambda x: (2 * x).double().numpy(), "correct", ""),
+    (lambda x, factor=2: factor * x, "correct", ""),
+    (lambda x: print("noise") or 2 * x, "correct", ""),
+    (lambda x: None, "not done yet", "return"),
+    (lambda x: ..., "not done yet", "return"),
+    (unfinished_line, "not done yet", "..."),
+    (not_implemented, "not done yet", ""),
+    (None, "not done yet", "Replace"),
+    (..., "not done yet", "Replace"),
+    (lambda x: x**2, "not yet right", "Squared, not doubled"),
+    (lambda x: 6 * x, "not yet right", "3 times the right result"),
+    (lambda x: x, "not yet right", "0.5 times"),
+    (lambda x: 2 * x + torch.tensor([0.0, 1.0]), "not yet right", "contains -3 where -4 should be"),
+    (lambda x: 2 * x * torch.nan, "not yet right", "nan"),
+    (lambda x: 2 * x[:1], "not yet right", "of shape (1,); it should be of shape (2,)"),
+    (lambda x: 2.0, "not yet right", "a single number; it should be of shape (2,)"),
+    (lambda x: (x, x), "not yet right", "2 values where one value"),
+    (lambda x: "text", "not yet right", "is a str"),
+    (lambda x: {1, 2}, "not yet right", "is a set"),
+    (lambda x: x if x[0] > 2 else None, "not yet right", "It returns nothing for x of shape (2,)"),
+    (lambda x: 1 / 0, "not yet right", "ZeroDivisionError: division by zero"),
+    (lambda x: undefined, "not yet right", "NameError"),
+    (raises(SystemExit(1)), "not yet right", "SystemExit"),
+    (raises(Unprintable()), "not yet right", "Unprintable"),
+    (lambda x: 10**400, "not yet right", "OverflowError"),
+    (lambda: 1, "not yet right", "called as double(x), but yours takes ()"),
+    (lambda x, y: 1, "not yet right", "yours takes (x, y)"),
+    (forever, "not yet right", "calls itself without end"),
+    (in_place, "not yet right", "changes its inputs in place"),
+    (torch.tensor(4.0), "not yet right", 'check("double", double)'),
+]
+
+
+def test_verdict_on_answers_of_any_kind(small_exercises, capsys, recwarn):
+    for number, (answer, status, words) in enumerate(ANSWERS):
+        verdict = exercises.check("double", answer)
+        assert verdict.status == status and words in verdict.message, (number, verdict)
+        assert verdict.passed == bool(verdict) == (status == "correct"), number
+        assert capsys.readouterr() == ("", "") and not recwarn.list, number
+        assert torch.equal(CASES[0][0], torch.tensor([1.0, -2.0])), number
 
 
 def test_an_input_that_contains_nan_is_not_taken_for_changed_unless_it_is(small_exercises):
@@ -174,16 +175,14 @@ def test_code_to_repair_is_not_done_yet_until_it_behaves_differently(small_exerc
     assert exercises.check("add_one", lambda x: 1 + x).passed
 
 
-@pytest.mark.parametrize(
-    "status, answers",
-    {
+def test_value_exercise_takes_a_value(small_exercises):
+    for status, answers in {
         "correct": [64, 64.0, np.int64(64), torch.tensor(64), lambda: 64],
         "not done yet": [..., None],
         "not yet right": [8, 65, "64", math.nan],
-    }.items(),
-)
-def test_value_exercise_takes_a_value(small_exercises, status, answers):
-    assert {exercises.check("area", answer).status for answer in answers} == {status}
+    }.items():
+        for answer in answers:
+            assert exercises.check("area", answer).status == status, answer
 
 
 def test_value_exercise_is_an_assignment_under_its_question():

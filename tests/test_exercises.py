@@ -14,16 +14,8 @@ from kdlib.deploy import benchmark, export, pareto
 from kdlib.lesson import exercises
 from kdlib.lesson.exercises import _machine
 
-MISTAKES = [(name, diagnosis) for name in exercises.names() for diagnosis in exercises.get(name).mistakes]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """These tensors are tiny: more threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")  # tiny tensors: more threads only wait for each other
+EXERCISES = {name: exercises.get(name) for name in exercises.names()}
 
 
 def run_cell(source: str, name: str):
@@ -36,53 +28,53 @@ def run_cell(source: str, name: str):
 # -------------------------------------------------------------------- every exercise of the course
 
 
-@pytest.mark.parametrize("name", exercises.names())
-def test_solution_as_shown_in_the_notebook_is_correct(name):
-    verdict = exercises.check(name, run_cell(exercises.get(name).solution_source(), name))
-    assert verdict.passed and verdict.status == "correct" and verdict.diagnosis is None, verdict
+def test_solutions_as_shown_in_the_notebook_are_correct():
+    for name, exercise in EXERCISES.items():
+        verdict = exercises.check(name, run_cell(exercise.solution_source(), name))
+        assert verdict.passed and verdict.status == "correct" and verdict.diagnosis is None, verdict
 
 
-@pytest.mark.parametrize("name", exercises.names())
-def test_stub_as_shown_in_the_notebook_is_not_done_yet(name):
-    verdict = exercises.check(name, run_cell(exercises.get(name).stub_source(), name))
-    assert not verdict.passed and verdict.status == "not done yet", verdict
+def test_stubs_as_shown_in_the_notebook_are_not_done_yet():
+    for name, exercise in EXERCISES.items():
+        verdict = exercises.check(name, run_cell(exercise.stub_source(), name))
+        assert not verdict.passed and verdict.status == "not done yet", verdict
 
 
-@pytest.mark.parametrize("name, diagnosis", MISTAKES)
-def test_each_known_mistake_is_named_and_confused_with_no_other(name, diagnosis):
-    verdict = exercises.check(name, exercises.get(name).mistakes[diagnosis])
-    assert (verdict.status, verdict.diagnosis) == ("not yet right", diagnosis)
-    assert diagnosis[1:] in verdict.message
+def test_each_known_mistake_is_named_and_confused_with_no_other():
+    for name, exercise in EXERCISES.items():
+        for diagnosis, mistake in exercise.mistakes.items():
+            verdict = exercises.check(name, mistake)
+            assert (verdict.status, verdict.diagnosis) == ("not yet right", diagnosis), name
+            assert diagnosis[1:] in verdict.message, name
 
 
-@pytest.mark.parametrize("name", exercises.names())
-def test_each_exercise_has_three_hints_and_at_least_three_known_mistakes(name):
-    exercise = exercises.get(name)
-    assert len(exercise.hints) == 3 and len(exercise.mistakes) >= 3
+def test_each_exercise_has_three_hints_and_at_least_three_known_mistakes():
+    for name, exercise in EXERCISES.items():
+        assert len(exercise.hints) == 3 and len(exercise.mistakes) >= 3, name
 
 
-@pytest.mark.parametrize("name", exercises.names())
-def test_stub_keeps_signature_and_question_but_not_the_solution(name):
-    exercise = exercises.get(name)
-    stub, solution = exercise.stub_source(), exercise.solution_source()
-    for line in inspect.getdoc(exercise.solve).splitlines():
-        assert line in stub and line in solution
-    assert max(len(stub.splitlines()), len(solution.splitlines())) <= 25
-    assert "# ---" not in stub + solution
-    assert stub != solution
-    if exercise.start is None:
-        assert stub.endswith(("return ...  # your code here", f"{name} = ...  # your answer"))
+def test_stubs_keep_signature_and_question_but_not_the_solution():
+    for name, exercise in EXERCISES.items():
+        stub, solution = exercise.stub_source(), exercise.solution_source()
+        for line in inspect.getdoc(exercise.solve).splitlines():
+            assert line in stub and line in solution, name
+        assert max(len(stub.splitlines()), len(solution.splitlines())) <= 25, name
+        assert "# ---" not in stub + solution, name
+        assert stub != solution, name
+        if exercise.start is None:
+            assert stub.endswith(("return ...  # your code here", f"{name} = ...  # your answer")), name
 
 
-@pytest.mark.parametrize("name", exercises.names())
-def test_name_does_not_shadow_what_lessons_import(name):
-    assert not any(hasattr(module, name) for module in (kdlib.losses, kdlib.metrics, exercises))
+def test_no_name_shadows_what_lessons_import():
+    for name in EXERCISES:
+        assert not any(hasattr(module, name) for module in (kdlib.losses, kdlib.metrics, exercises)), name
 
 
-@pytest.mark.parametrize("name", exercises.names())
-def test_values_instead_of_behaviour_never_raise(name):
-    for answer in (None, ..., "x", [], {}, object(), 3, math.nan, torch.zeros(2), pytest, int, len, print):
-        assert not exercises.check(name, answer).passed
+def test_values_instead_of_behaviour_never_raise():
+    answers = (None, ..., "x", [], {}, object(), 3, math.nan, torch.zeros(2), pytest, int, len, print)
+    for name in EXERCISES:
+        for answer in answers:
+            assert not exercises.check(name, answer).passed, (name, answer)
 
 
 # -------------------------------------------------------------------- independent answers are right
@@ -153,13 +145,13 @@ def test_distill_share_agrees_with_autograd():
         assert share.item() == pytest.approx(a / (a + b), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["repair_vanishing_term", "repair_silent_term", "repair_reduction",
-                                  "repair_arguments", "repair_log"])  # fmt: skip
-def test_repaired_losses_agree_with_the_librarys(name):
-    for student, teacher, temperature in exercises.get(name).cases():
-        expected = kdlib.losses.soft_target_loss(student, teacher, temperature)
-        loss = exercises.solution(name)(student, teacher, temperature)
-        assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+def test_repaired_losses_agree_with_the_librarys():
+    for kind in ("vanishing_term", "silent_term", "reduction", "arguments", "log"):
+        name = f"repair_{kind}"
+        for student, teacher, temperature in exercises.get(name).cases():
+            expected = kdlib.losses.soft_target_loss(student, teacher, temperature)
+            loss = exercises.solution(name)(student, teacher, temperature)
+            assert loss.item() == pytest.approx(expected.item(), rel=1e-5), name
 
 
 def test_hidden_factor_is_what_the_loss_loses():

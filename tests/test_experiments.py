@@ -9,13 +9,14 @@ from kdlib.lesson.experiments import lesson01
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.mark.parametrize("name", results.registered())
-def test_every_experiment_is_recorded_with_ten_seeds_or_is_a_tuning(name):
-    table = results.read(name)
-    assert table["seed"].nunique() >= (5 if name.endswith("tuning") else 10)
-    numbers = {"temperature", "alpha", "smoothing", "wrong", "weight", "rate"}  # settings that are no whole numbers
-    settings = [column for column in table.columns if table[column].dtype != float or column in numbers]
-    assert not table.duplicated(subset=settings).any()
+def test_every_experiment_is_recorded_with_ten_seeds_or_is_a_tuning():
+    # Settings that are no whole numbers.
+    numbers = {"temperature", "alpha", "smoothing", "wrong", "weight", "rate"}
+    for name in results.registered():
+        table = results.read(name)
+        assert table["seed"].nunique() >= (5 if name.endswith("tuning") else 10), name
+        settings = [column for column in table.columns if table[column].dtype != float or column in numbers]
+        assert not table.duplicated(subset=settings).any(), name
 
 
 def test_no_reported_seed_was_used_for_tuning():

@@ -68,13 +68,15 @@ def test_a_terminal_gets_one_line(capsys):
     assert capsys.readouterr().out == "Training: 3 of 10 steps, loss 1.000 to 1.000\n"
 
 
-@pytest.mark.parametrize("values", [[], [math.nan], [math.inf, 1.0], [0.0], [5.0, 1.0] * 1000])
-def test_any_values_can_be_drawn(values, shown):
-    curve = live.Curve(max(1, len(values)), watched=True)
-    for step, value in enumerate(values, start=1):
-        curve.update(step, loss=value)
-    curve.close()
-    assert any("image/png" in output["data"] for output in shown if isinstance(output["data"], dict))
+def test_any_values_can_be_drawn(shown):
+    for values in ([], [math.nan], [math.inf, 1.0], [0.0], [5.0, 1.0] * 1000):
+        shown.clear()
+        curve = live.Curve(max(1, len(values)), watched=True)
+        for step, value in enumerate(values, start=1):
+            curve.update(step, loss=value)
+        curve.close()
+        pictures = [output["data"] for output in shown if isinstance(output["data"], dict)]
+        assert any("image/png" in data for data in pictures), values[:2]
 
 
 def test_a_curve_refuses_what_cannot_work(capsys):

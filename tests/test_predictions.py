@@ -22,10 +22,11 @@ def test_a_long_question_is_shown_whole():
     assert prediction._repr_mimebundle_()["text/plain"] == repr(prediction)
 
 
-@pytest.mark.parametrize("options", [["only"], ["same", "same"]])
-def test_a_question_needs_different_answers(options):
-    with pytest.raises(ValueError, match="at least two different"):
-        predict("Why?", *options)
+def test_a_question_needs_different_answers():
+    for options in (["only"], ["same", "same"]):
+        with pytest.raises(ValueError, match="at least two different"):
+            predict("Why?", *options)
+            pytest.fail(f"accepted: {options}")
 
 
 def test_a_default_is_one_of_the_answers():
