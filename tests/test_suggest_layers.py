@@ -130,7 +130,7 @@ def test_bad_input_is_named():
     lazy = nn.Sequential(nn.Flatten(), nn.LazyLinear(8), nn.Linear(8, 3))
     with pytest.raises(ValueError, match="teacher has layers without a size yet.*run it on a batch"):
         suggest_layers(net, lazy, (1, 8, 8))
-    with pytest.raises(ValueError, match="the model must return a tensor of logits .* got <class 'tuple'>"):
+    with pytest.raises(ValueError, match="the model must return .*logits.*tuple"):
         suggest_layers(Pair(), net, (1, 8, 8))
     with pytest.raises(ValueError, match="student has no layers"):
         suggest_layers(nn.Identity(), net, (1, 8, 8))
