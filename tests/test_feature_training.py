@@ -266,6 +266,14 @@ def test_terms_that_cannot_be_computed_are_refused_before_training(split):
         features=[FeatureTerm(features.hint_loss, "body", known)],
     )  # fmt: skip
     refused(split, "need the teacher module", teacher=torch.zeros(len(split), 10), features=[hint()])
+    known[50, 3] = float("nan")
+    refused(
+        split, r"features\[0\]: teacher features must be finite, got nan at position \(50, 3\)",
+        features=[FeatureTerm(features.hint_loss, "body", known)],
+    )  # fmt: skip
+    for single in (hint(), None, 3):
+        with pytest.raises(TypeError, match="features must be a list of FeatureTerm, got"):
+            training.distill(TwoLayers(), TwoLayers(seed=2), split, epochs=1, features=single, progress=False)
     with pytest.raises(ValueError, match="at least one FeatureTerm"):
         training.match_features(TwoLayers(), TwoLayers(), split, features=[], epochs=1)
     with pytest.raises(ValueError, match="weight must be at least 0"):

@@ -280,6 +280,22 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_kept(split, tmp_path):
     assert checkpoint.read_text() == "precious"
 
 
+def test_a_checkpoint_that_cannot_be_written_is_refused_before_training(split, tmp_path):
+    (tmp_path / "file").write_text("precious")
+    model = Linear()
+    before = weights(model)
+    for train in (training.train, functools.partial(training.distill, teacher=torch.zeros(70, 10))):
+        for options, error, message in (
+            ({"checkpoint": tmp_path}, ValueError, "checkpoint must be a file.*name a file in it"),
+            ({"checkpoint": tmp_path / "file" / "x"}, ValueError, "checkpoint=.*cannot be written"),
+            ({"checkpoint": 3}, TypeError, "checkpoint must be a path, got int 3"),
+            ({"log_dir": tmp_path / "file"}, ValueError, "log_dir must be a folder, got the file"),
+        ):
+            with pytest.raises(error, match=message):
+                train(model, split=split, epochs=1, progress=False, **options)
+    assert torch.equal(weights(model), before) and (tmp_path / "file").read_text() == "precious"
+
+
 def test_a_finished_checkpoint_gives_the_trained_model_at_once(split, tmp_path):
     checkpoint = tmp_path / "checkpoint"
     trained, again = Linear(), Linear()

@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,6 +128,8 @@ def teacher_features(
 
 def check_terms(name: str, value: Any) -> list[FeatureTerm]:
     """A rule for `kdlib._checks.checked`: a sequence of terms."""
+    if isinstance(value, FeatureTerm) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be a list of FeatureTerm, got {type(value).__name__}")
     terms = list(value)
     for number, term in enumerate(terms):
         if not isinstance(term, FeatureTerm):

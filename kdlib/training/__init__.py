@@ -50,7 +50,7 @@ Mixing = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None
     validation=checks.optional_split_rule,
     label_smoothing=fraction,
     task_loss=checks.function_rule,
-    **checks.recipe_rules,
+    **checks.training_rules,
 )
 def train(
     model: nn.Module,
@@ -142,7 +142,7 @@ def train(
 @checked(
     student=checks.network_rule, teacher=checks.teacher_rule, split=checks.split_rule,
     validation=checks.optional_split_rule, features=check_terms, loss=checks.function_rule,
-    task_loss=checks.function_rule, **checks.recipe_rules,
+    task_loss=checks.function_rule, **checks.training_rules,
 )  # fmt: skip
 def distill(
     student: nn.Module,
@@ -244,7 +244,7 @@ def distill(
 
 @checked(
     student=checks.network_rule, teacher=checks.teacher_rule, split=checks.split_rule, features=check_terms,
-    **checks.recipe_rules,
+    **checks.training_rules,
 )  # fmt: skip
 def match_features(
     student: nn.Module,

@@ -1,7 +1,9 @@
 """What a training is asked to do, checked once, before anything is trained."""
 
+import os
 from collections.abc import Callable
 from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,8 +70,35 @@ def optional_count_rule(name: str, value: Any) -> int | None:
     return None if value is None else _checks.positive_integer(name, value)
 
 
+def file_rule(name: str, value: Any) -> Path | None:
+    """A rule: a file that can be written once an epoch is done, or None."""
+    path = _path(name, value)
+    if path is None:
+        return None
+    if path.is_dir():
+        raise ValueError(f"{name} must be a file, got the folder {str(path)!r}: name a file in it")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ValueError(f"{name}={str(path)!r} cannot be written: {str(folder)!r} is no folder of yours")
+    return path
+
+
+def folder_rule(name: str, value: Any) -> Path | None:
+    """A rule: a folder, which need not exist, or None."""
+    path = _path(name, value)
+    if path is not None and path.exists() and not path.is_dir():
+        raise ValueError(f"{name} must be a folder, got the file {str(path)!r}")
+    return path
+
+
+def _path(name: str, value: Any) -> Path | None:
+    if value is not None and not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be a path, got {type(value).__name__} {value!r:.80}")
+    return None if value is None else Path(value)
+
+
 # NumPy's numbers become Python's: a checkpoint holds these, and they do not overflow.
-recipe_rules = {
+training_rules = {
     "epochs": _checks.positive_integer,
     "batch_size": _checks.positive_integer,
     "learning_rate": _checks.positive_number,
@@ -78,6 +107,8 @@ recipe_rules = {
     "views": optional_count_rule,
     "augment": optional_function_rule,
     "mix": optional_function_rule,
+    "checkpoint": file_rule,
+    "log_dir": folder_rule,
 }
 
 

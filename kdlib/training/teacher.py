@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from kdlib._checks import all_finite
 from kdlib.data import ImageSplit
 from kdlib.features import capture, class_gradients, teacher_features
 from kdlib.inference import evaluating, logits_of, precision_of, predict_logits, preprocessing_of, seen_by
@@ -120,6 +121,7 @@ class Teacher:
                     "beforehand belong to the images as they are"
                 )
             _refuse_rows(f"{name}: teacher features", values, self.images)
+            all_finite(f"{name}: teacher features", values)
 
     def _known_logits(self) -> Tensor:
         if self._logits is None:
