@@ -38,15 +38,15 @@ def student(seed: int = 0) -> nn.Module:
 
 
 class Watching(nn.Module):
-    """A network that keeps the pixels, in 0..255, of each batch that it sees."""
+    """A network that keeps the pixels, in 0..255, of each batch that it is trained on."""
 
-    def __init__(self, split: ImageSplit, always: bool = False):
+    def __init__(self, split: ImageSplit):
         super().__init__()
-        self.network, self.views, self.always = student(), [], always
+        self.network, self.views = student(), []
         self.mean, self.std = split.mean[:, None, None], split.std[:, None, None]
 
     def forward(self, images):
-        if self.training or self.always:
+        if self.training:
             self.views.append((images.detach() * self.std + self.mean) * 255)
         return self.network(images)
 
@@ -136,6 +136,17 @@ def test_the_teacher_is_asked_once_about_each_view_and_never_again(split):
             assert teacher.asked <= times * views * len(split) + few, (views, options)
             assert teacher.asked >= times * views * len(split), (views, options)
             assert asked[0] == teacher.asked, "it was asked in the middle of the training"
+
+
+def test_its_answers_are_found_again_on_the_disk(split, monkeypatch):
+    options = {"augment": random_crop_flip(), "views": 4, "progress": False}
+    training.distill(student(), Counting(), split, epochs=2, seed=5, **options)
+    monkeypatch.setattr(_logit_cache, "_memory", {})  # as in another process
+    again, other = Counting(), Counting()
+    training.distill(student(), again, split, epochs=3, seed=5, **options)
+    assert again.asked <= 20, "a few images, to see whether it is the same teacher"
+    training.distill(student(), other, split, epochs=1, seed=6, **options)
+    assert other.asked >= 4 * len(split), "another seed has views of its own"
 
 
 def test_the_answers_are_those_of_the_views_that_the_student_sees(split):
