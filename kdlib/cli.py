@@ -16,7 +16,14 @@ from kdlib.lesson.profiles import NAMES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command.
+
+    Args:
+        arguments: as on the command line, without the program's name; by default those of this process.
+
+    Returns:
+        The exit status.
+    """
     options = _parser().parse_args(arguments)
     try:
         return options.command(options)

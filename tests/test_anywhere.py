@@ -18,6 +18,7 @@ from kdlib.lesson import course, doctor, home, results, runner, surface
 
 CHECKOUT = Path(__file__).parents[1]
 LESSONS = sorted((CHECKOUT / "notebooks").glob("*.ipynb"))
+KDLIB = ["-m", "kdlib.cli"]
 VARIABLES = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR", "MPLCONFIGDIR")
 # Somebody without an entry in the password file, who may read everything and write nothing.
 STRANGER = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"]
@@ -189,10 +190,10 @@ def test_the_lent_place_goes_with_the_process():
 
 
 def run_as(prefix: list[str], variables: dict[str, str], folder: Path, *arguments: str):
-    """`kdlib ARGUMENTS` in an environment with nothing but these variables."""
+    """`python ARGUMENTS` in an environment with nothing but these variables."""
     command = [*prefix, "env", "-i", "PATH=/usr/bin:/bin", f"PYTHONPATH={CHECKOUT}", "OMP_NUM_THREADS=1"]
     command += [f"{key}={value}" for key, value in variables.items()]
-    command += [sys.executable, "-m", "kdlib.cli", *arguments]
+    command += [sys.executable, *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
@@ -209,7 +210,7 @@ def outputs(path: Path) -> list:
 
 def test_notebooks_run_for_a_user_whose_home_folder_does_not_exist(tmp_path):
     arguments = ["run", str(write_notebook(tmp_path)), "--profile", "ci", "--out", str(tmp_path / "out")]
-    process = run_as([], {"HOME": "/nonexistent"}, tmp_path, *arguments)
+    process = run_as([], {"HOME": "/nonexistent"}, tmp_path, *KDLIB, *arguments)
     assert process.returncode == 0, process.stdout + process.stderr
     (output,) = outputs(tmp_path / "out" / "says.ipynb")
     assert (output["name"], output["text"]) == ("stdout", ["ci /nonexistent/.cache/kdlib\n"])
@@ -231,7 +232,7 @@ def test_a_user_without_home_name_and_permission_runs_notebooks_and_is_told_what
         os.chmod(folder, 0o555)
         os.chown(out, 54321, 54321)
         arguments = ["run", str(notebook), "--profile", "ci", "--out", out]
-        process = run_as(stranger, {}, Path(folder), *arguments)
+        process = run_as(stranger, {}, Path(folder), *KDLIB, *arguments)
         assert process.returncode == 0, process.stdout + process.stderr
         (output,) = outputs(Path(out) / "says.ipynb")
         assert (output["name"], output["text"]) == ("stdout", ["ci None\n"])
@@ -239,7 +240,13 @@ def test_a_user_without_home_name_and_permission_runs_notebooks_and_is_told_what
             ("record", "lesson01-gain"): "nothing was computed",
             ("run", str(notebook)): "nothing ran",
         }.items():
-            process = run_as(stranger, {}, Path(folder), *arguments)
+            process = run_as(stranger, {}, Path(folder), *KDLIB, *arguments)
             assert process.returncode == 2 and refusal in process.stderr, process.stderr
             assert "Permission denied" in process.stderr and "Traceback" not in process.stderr
         assert [path.name for path in Path(folder).iterdir()] == ["says.ipynb"]
+
+
+def test_jupyter_begins_for_a_user_without_home_and_name(stranger, tmp_path):
+    code = "from jupyter_core.application import JupyterApp\nJupyterApp().initialize([])"
+    process = run_as(stranger, {}, tmp_path, "-c", f"import kdlib.lesson\n{code}")
+    assert process.returncode == 0, process.stderr

@@ -88,7 +88,11 @@ def _expand(cell: nbformat.NotebookNode, solved: bool) -> Iterator[nbformat.Note
 
 
 def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
-    """Run it in `folder`, in the `lesson` profile; leave nothing of this machine in it. Raises BuildError."""
+    """Run it in `folder`, in the `lesson` profile; leave nothing of this machine in it.
+
+    Raises:
+        BuildError: a cell failed, or left what must not be committed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     search_path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "KDLIB_PROFILE": "lesson", "PYTHONPATH": search_path}

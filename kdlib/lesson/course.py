@@ -28,7 +28,11 @@ def checkout() -> Path | None:
 
 
 def require_repository() -> Path:
-    """As `repository`; raises FileNotFoundError where there is none."""
+    """As `repository`, for what cannot do without one.
+
+    Raises:
+        FileNotFoundError: the current folder is not inside a copy of the repository.
+    """
     folder = repository()
     if folder is None:
         raise FileNotFoundError(
@@ -61,9 +65,16 @@ def prepend(environment: dict[str, str], variable: str, folder: Path) -> None:
 
 
 def open_lab(options: Sequence[str] = ()) -> int:
-    """Open JupyterLab at the first notebook and stay until it ends; returns its exit status.
+    """Open JupyterLab at the first notebook and stay until it ends.
 
-    Raises FileNotFoundError where the current folder is not inside a copy of the repository.
+    Args:
+        options: handed on to JupyterLab.
+
+    Returns:
+        Its exit status.
+
+    Raises:
+        FileNotFoundError: the current folder is not inside a copy of the repository, or that has no first notebook.
     """
     start = require_repository() / "notebooks" / START
     if not start.is_file():

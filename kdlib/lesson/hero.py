@@ -59,11 +59,19 @@ def temperature_hero(
 ) -> TemperatureHero:
     """What the temperature does to one prediction: logits, softmax(z / T), the label, the entropy over T.
 
-    With `alpha`, a second slider shows the mixed target alpha * softmax(z / T) + (1 - alpha) * onehot(label).
-    The browser draws it without the kernel. `names` says what the picker calls each image.
+    The browser draws it without the kernel.
 
-    Arrays or tensors: images uint8 (n, height, width) or (n, channels, height, width), logits (n, classes),
-    labels (n,). `classes` are the names of the classes.
+    Args:
+        images: array or tensor of uint8, (n, height, width) or (n, channels, height, width).
+        logits: array or tensor (n, classes).
+        labels: array or tensor (n,).
+        classes: the names of the classes.
+        caption: what there is to see.
+        temperature: where its slider stands at first.
+        alpha: where a second slider stands, which shows the mixed target
+            alpha * softmax(z / T) + (1 - alpha) * onehot(label); None for no such slider.
+        temperatures: the ends of the slider of T.
+        names: what the picker calls each image; by default the name of its class.
 
     Raises:
         ValueError: shapes that do not fit each other, a label that is no class, logits that are not finite,
@@ -92,7 +100,13 @@ def gradient_hero(
     gradient of T^2 KL; mix = alpha * distill + (1 - alpha) * task. Bars show the push (minus the gradient) on
     each logit, arrows the three vectors in their common plane, with their norms.
 
-    Arguments and errors as for `temperature_hero`.
+    Args:
+        images: this and what is not named here as for `temperature_hero`.
+        student_logits: array or tensor (n, classes).
+        teacher_logits: array or tensor (n, classes).
+
+    Raises:
+        ValueError: as for `temperature_hero`.
     """
     common = _common(images, labels, classes, names, caption, temperature, temperatures, alpha)
     return GradientHero(

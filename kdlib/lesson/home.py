@@ -33,7 +33,8 @@ def lend() -> None:
         place = folder / _PLACES[variable]
         place.mkdir()
         os.environ[variable] = str(place)
-    if "JUPYTER_CONFIG_DIR" in missing:  # without this mark, JupyterLab looks in the home folder for older settings
+    if "JUPYTER_CONFIG_DIR" in missing:
+        # Without this mark JupyterLab looks into the home folder for settings of an older version.
         (folder / _PLACES["JUPYTER_CONFIG_DIR"] / "migrated").touch()
 
 

@@ -43,6 +43,12 @@ def somebody_watches() -> bool:
 class Curve:
     """Curves over the steps of a training: `update(step, loss=..., ...)` as it runs, `close()` at its end.
 
+    Args:
+        total_steps: the step at which the axis ends.
+        title: stands above the picture and in its caption.
+        watched: whether to draw on the way; by default, whether somebody watches.
+        clock: gives seconds.
+
     Raises:
         ValueError: `total_steps` is not positive.
     """
@@ -69,7 +75,11 @@ class Curve:
         self._canvas: BlittedFigure | None = None
 
     def update(self, step: int, **values: float) -> None:
-        """Add a point at `step` to the curve of each name.
+        """Add a point to the curve of each name.
+
+        Args:
+            step: where it lies, from 0 to `total_steps`.
+            values: how high, by the name of the curve.
 
         Raises:
             ValueError: the curve was closed, or the step lies outside 0 to `total_steps`.

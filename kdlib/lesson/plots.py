@@ -29,7 +29,11 @@ def paired_seeds(
 ) -> Figure:
     """Each seed as a line from the baseline to a treatment, and each treatment's paired gain with its interval.
 
-    baseline and each treatment: one fraction in [0, 1] a seed, in the same order; shown in percent.
+    Args:
+        baseline: a fraction in [0, 1] for each seed; shown in percent.
+        treatments: the same, by the name of each, with the seeds in the same order.
+        baseline_name: what the baseline is called.
+        ylabel: the words beside the left axis.
     """
     with figures.style():
         figure = Figure(figsize=(4.2 + 1.6 * len(treatments) + 3.2, 3.8))
@@ -67,7 +71,12 @@ def differences(axes: Axes, gains: Mapping[str, ArrayLike]) -> None:
 def band(axes: Axes, x: ArrayLike, runs: ArrayLike, *, colour: str, label: str) -> None:
     """A curve of means with the band of their 95 % intervals.
 
-    runs: for each x the values of all seeds, fractions in [0, 1]; shown in percent.
+    Args:
+        axes: where it is drawn.
+        x: the positions.
+        runs: for each position the values of all seeds, fractions in [0, 1]; shown in percent.
+        colour: of curve and band.
+        label: the name in a legend.
     """
     intervals = [mean_interval(100 * np.asarray(values)) for values in runs]
     mean, low, high = (np.array(column) for column in zip(*intervals, strict=True))

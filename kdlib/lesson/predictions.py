@@ -19,6 +19,7 @@ class Prediction(ipywidgets.VBox):
 
     @property
     def choice(self) -> str:
+        """What is chosen now; may be set."""
         return self._buttons.value
 
     @choice.setter
@@ -40,6 +41,8 @@ class Prediction(ipywidgets.VBox):
 
 @dataclass(frozen=True)
 class Comparison:
+    """What was predicted beside what was measured."""
+
     predicted: str
     measured: str
 
@@ -48,7 +51,12 @@ class Comparison:
 
 
 def predict(question: str, *options: str, default: str | None = None) -> Prediction:
-    """Ask `question`; the reader picks one of `options` (the first, or `default`, is chosen at the start).
+    """Ask a question to which the reader picks an answer before the measurement.
+
+    Args:
+        question: what is asked.
+        options: at least two different answers.
+        default: the one that is chosen at the start; by default the first.
 
     Raises:
         ValueError: fewer than two options, two alike, or a default that is none of them.

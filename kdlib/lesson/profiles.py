@@ -15,6 +15,8 @@ VARIABLE = "KDLIB_PROFILE"
 
 @dataclass(frozen=True)
 class Profile:
+    """A profile by its name: ci, lesson or full."""
+
     name: str
 
     def choose(self, *, ci: Any, lesson: Any, full: Any) -> Any:
@@ -25,8 +27,12 @@ class Profile:
 def get(profile: str | Profile | None = None) -> Profile:
     """The profile named by the argument, else by the variable KDLIB_PROFILE, else `lesson`.
 
-    A Profile is handed back as it is, so that a cell `profile = profiles.get(profile)` may run twice.
-    An empty KDLIB_PROFILE counts as none. Raises ValueError for an unknown name, saying where it came from.
+    Args:
+        profile: a name, or a Profile, which is handed back as it is: so a cell `profile = profiles.get(profile)` may
+            run twice. None, and an empty KDLIB_PROFILE, count as nothing said.
+
+    Raises:
+        ValueError: an unknown name; the message says where it came from.
     """
     if isinstance(profile, Profile):
         return profile

@@ -40,10 +40,13 @@ _registry: dict[str, Experiment] = {}
 
 
 def experiment(name: str) -> Callable[[Experiment], Experiment]:
-    """Decorator: register a function under `name`; the function itself is handed back unchanged.
+    """Decorator: register a function as an experiment; the function itself is handed back unchanged.
 
-    Raises ValueError where the name is not made of small letters, digits and hyphens, where another function
-    has it already, or where the function needs arguments.
+    Args:
+        name: of small letters, digits and hyphens.
+
+    Raises:
+        ValueError: another kind of name, one that another function has already, or a function that needs arguments.
     """
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
         raise ValueError(f"an experiment's name is small letters, digits and hyphens, got {name!r}")
@@ -72,10 +75,19 @@ def recorded() -> list[str]:
 
 
 def record(names: str | Iterable[str]) -> list[dict[str, Any]]:
-    """Run each experiment full-size, write its table and its manifest, and return the manifests.
+    """Run each experiment full-size, and write its table and its manifest.
 
     A table that is there already is replaced whole, and stays as it is where its experiment fails.
-    Raises ValueError for an unknown name, before anything runs, and for a table without rows.
+
+    Args:
+        names: of one experiment or of several.
+
+    Returns:
+        The manifests, in the order of the names.
+
+    Raises:
+        ValueError: an unknown name, before anything runs; a table without rows, or one that does not survive as CSV.
+        OSError: the folder of the results cannot be written; nothing has run.
     """
     names = [names] if isinstance(names, str) else list(names)
     known = registered()
@@ -90,7 +102,8 @@ def record(names: str | Iterable[str]) -> list[dict[str, Any]]:
 def read(name: str) -> pandas.DataFrame:
     """The recorded table, exactly as its experiment returned it, with the manifest in `frame.attrs`.
 
-    Raises ValueError for a name without a record, and for a table that is not the one its manifest describes.
+    Raises:
+        ValueError: a name without a record, or a table that is not the one its manifest describes.
     """
     description = manifest(name)
     path = FOLDER / f"{name}.csv"
@@ -109,7 +122,8 @@ def read(name: str) -> pandas.DataFrame:
 def manifest(name: str) -> dict[str, Any]:
     """Command, date, versions, machine, seconds, number of rows and sha256 of a recorded result.
 
-    Raises ValueError for a name without a record.
+    Raises:
+        ValueError: a name without a record.
     """
     if name not in recorded():
         raise ValueError(f"there is no recorded result {name!r}; the names are: {', '.join(recorded())}")
@@ -119,7 +133,8 @@ def manifest(name: str) -> dict[str, Any]:
 def provenance(name: str) -> str:
     """One line for below a figure: when, by which command, how many rows, how long and on how many cores.
 
-    Raises ValueError for a name without a record.
+    Raises:
+        ValueError: a name without a record.
     """
     facts = manifest(name)
     rows, cores = facts["rows"], facts["machine"]["cores"]

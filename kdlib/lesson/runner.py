@@ -56,17 +56,25 @@ def run(
 ) -> list[Result]:
     """Execute notebooks and write, below `out`, each executed notebook, its HTML page and `summary.json`.
 
-    notebooks : paths of .ipynb files; one that occurs twice is run once.
-    profile   : ci, lesson or full; given to the notebook as the parameter `profile` and as KDLIB_PROFILE.
-    jobs      : how many at a time (default: one per core); with more than one, each kernel has one thread.
-    report    : receives a line for each notebook that ends.
-
     A notebook that fails stops no other. `summary.json` is a list of {notebook, status, seconds, error} in
     the order given and is rewritten whole whenever a notebook ends, so that it is true at any moment.
 
-    Raises FileNotFoundError for notebooks that do not exist and ValueError for no notebooks, jobs < 1, an
-    unknown profile, or an `out` whose files would replace the notebooks themselves, before anything runs.
-    KeyboardInterrupt leaves with the summary written and no kernel left behind.
+    Args:
+        notebooks: paths of .ipynb files; one that occurs twice is run once.
+        out: the folder of what is written.
+        profile: ci, lesson or full; given to the notebook as the parameter `profile` and as KDLIB_PROFILE.
+        jobs: how many at a time (default: one per core); with more than one, each kernel has one thread.
+        report: receives a line for each notebook that ends.
+
+    Returns:
+        What became of each notebook, in the order given.
+
+    Raises:
+        FileNotFoundError: a notebook does not exist; nothing has run.
+        ValueError: no notebooks, jobs < 1, an unknown profile, or an `out` whose files would replace the notebooks
+            themselves; nothing has run.
+        OSError: `out` cannot be written; nothing has run.
+        KeyboardInterrupt: after the summary was written and every kernel ended.
     """
     sources = _checked(notebooks)
     name = profiles.get(profile).name

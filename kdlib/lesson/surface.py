@@ -50,8 +50,12 @@ Setting = tuple[float, float]
 def gains(table: pandas.DataFrame, measured: str = "accuracy") -> dict[Setting, list[float]]:
     """For each (temperature, alpha) the differences to the control (alpha = 0) of the same seed, as fractions.
 
-    table: the columns temperature, alpha, seed and `measured`. The control's temperature has no effect: one
-    control a seed will do. A student whose control is not there yet has no gain.
+    A student whose control is not there yet has no gain.
+
+    Args:
+        table: the columns temperature, alpha, seed and `measured`. The control's temperature has no effect: one
+            control a seed will do.
+        measured: the column that is compared.
     """
     table = table.astype({"temperature": float, "alpha": float})
     control = table[table["alpha"] == 0].drop_duplicates("seed").set_index("seed")[measured]
@@ -140,13 +144,19 @@ def figure(
 class LiveSurface(ipywidgets.VBox):
     """The surface of a sweep that runs in a thread of its own.
 
-    rows: `kdlib.sweeps.iterate` with all its arguments but `results`, `stop` and `progress`; alphas with 0.
-    results: the file of finished students, from which a stopped sweep goes on, also in another session. By
-        default one in the user's cache folder, by the sweep's content: another sweep has another file.
-    limit: where the colours end, in percentage points.
-
     `table()` is what has been measured so far, `image.value` the picture (PNG), `running` says whether students
     are being trained.
+
+    Args:
+        rows: `kdlib.sweeps.iterate` with all its arguments but `results`, `stop` and `progress`; alphas with 0.
+        caption: what there is to see.
+        limit: where the colours end, in percentage points.
+        results: the file of finished students, from which a stopped sweep goes on, also in another session. By
+            default one in the user's cache folder, if it can be written, by the sweep's content.
+        clock: gives seconds.
+
+    Raises:
+        ValueError: no alpha of 0, which is the control, or an empty caption.
     """
 
     def __init__(

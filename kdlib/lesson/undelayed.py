@@ -12,5 +12,6 @@ class UndelayedConnection(ZMQChannelsWebsocketConnection):
     """The connection between a kernel and a browser, without delay."""
 
     def connect(self):
+        """Connect, with every message sent at once."""
         self.websocket_handler.set_nodelay(True)
         return super().connect()

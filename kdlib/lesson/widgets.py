@@ -64,10 +64,16 @@ def slider(
 ) -> ipywidgets.Widget:
     """A slider with a number beside it, moved by mouse, finger or arrow keys.
 
-    Whole numbers throughout give a slider of whole numbers. With `log`, equal moves multiply by equal factors
-    and `step` is the exponent of ten of that factor. Without `step`, the slider has a stop at every whole
-    number, or else 100 stops or a few more, `value` among them. Without `label`, the explorer writes the name
-    of the control.
+    Whole numbers throughout give a slider of whole numbers.
+
+    Args:
+        minimum: its left end.
+        maximum: its right end.
+        value: where it stands at first.
+        step: from one stop to the next. By default there is a stop at every whole number, or else there are 100 or
+            a few more, `value` among them. With `log`, the exponent of ten of the factor between two stops.
+        label: the words beside it; by default the explorer writes the name of the control.
+        log: whether equal moves multiply by equal factors.
 
     Raises:
         ValueError: an empty range, a value outside it, a step that is not positive, a logarithm of 0 or less.
@@ -106,7 +112,12 @@ def _round_step(span: float | int) -> float:
 
 
 def choice(options: Sequence | Mapping, *, value: Any, label: str | None = None) -> ipywidgets.Widget:
-    """A choice among options: values, or a mapping from what is shown to the value it stands for.
+    """A choice among options.
+
+    Args:
+        options: values, or a mapping from what is shown to the value it stands for.
+        value: what is chosen at first.
+        label: as for `slider`.
 
     Raises:
         ValueError: no options, or a value that is not one of them.
@@ -129,10 +140,14 @@ def explorer(
     size: tuple[float | int, float | int] = (9, 3.6),
     **controls: Any,
 ) -> "Explorer":
-    """A live figure: `draw(figure)` lays it out, its `update(**values)` follows the controls.
+    """A live figure. Set `explorer.controls["temperature"].value` to move it from Python.
 
-    `size` is in inches of 100 pixels. `update` takes the value of every control by name and returns the
-    artists that it moved. Set `explorer.controls["temperature"].value` to move it from Python.
+    Args:
+        draw: `draw(figure)` lays the figure out and returns its `update`, which takes the value of every control by
+            name and returns the artists that it moved.
+        caption: what there is to see.
+        size: in inches of 100 pixels.
+        controls: by name, made by `slider`, `choice` or `toggle`.
 
     Raises:
         ValueError: no control, a control that `update` does not take or one that it lacks, an `update` that
@@ -215,8 +230,12 @@ def twin(
 ) -> None:
     """Display the static twin of an explorer: one panel per setting, and the caption below.
 
-    `settings` is a sequence of the values that a panel is drawn for, or a mapping from panel titles to such
-    values. `size` is that of one panel, in inches of 100 pixels.
+    Args:
+        draw: as for `explorer`.
+        settings: a sequence of the values that a panel is drawn for, or a mapping from panel titles to such values.
+        caption: what there is to see.
+        columns: how many panels stand side by side at most.
+        size: of one panel, in inches of 100 pixels.
 
     Raises:
         ValueError: no settings, fewer than one column, an empty caption, an `update` that returns no artist.
@@ -259,7 +278,12 @@ def strip(
     """A figure of recorded results with one or two sliders, every position of which is drawn beforehand.
 
     The browser swaps ready pictures: the kernel is not asked when a slider moves, and need not even run.
-    `positions` gives the values at which each slider stops, by the name that `update` takes.
+
+    Args:
+        draw: as for `explorer`.
+        caption: what there is to see.
+        size: in inches of 100 pixels.
+        positions: the values at which each slider stops, by the name that `update` takes.
 
     Raises:
         ValueError: no slider or more than two, a slider with fewer than two positions, and as `explorer`.

@@ -24,20 +24,30 @@ _hints_shown: dict[str, int] = {}
 
 
 def names() -> list[str]:
+    """The exercises of all lessons."""
     return list(REGISTRY)
 
 
 def check(name: str, answer: Any) -> Verdict:
     """Judge an answer: "not done yet", "not yet right" (with the mistake named, if known) or "correct".
 
-    `answer` is the learner's function, or the value where the exercise asks for one. Raises ValueError for an
-    unknown name, and for nothing else.
+    Args:
+        name: the exercise.
+        answer: the learner's function, or the value where the exercise asks for one. Whatever it does, nothing is
+            raised for it.
+
+    Raises:
+        ValueError: there is no such exercise.
     """
     return judge(get(name), answer)
 
 
 def hint(name: str) -> Hint:
-    """The next hint, from a nudge to nearly the solution; after the last one, the last one again."""
+    """The next hint, from a nudge to nearly the solution; after the last one, the last one again.
+
+    Raises:
+        ValueError: there is no such exercise.
+    """
     hints = get(name).hints
     _hints_shown[name] = min(_hints_shown.get(name, 0) + 1, len(hints))
     number = _hints_shown[name]
@@ -45,6 +55,10 @@ def hint(name: str) -> Hint:
 
 
 def solution(name: str) -> Solution:
-    """One way to solve it: displays its source, and can be called."""
+    """One way to solve it: displays its source, and can be called.
+
+    Raises:
+        ValueError: there is no such exercise.
+    """
     exercise = get(name)
     return Solution(exercise.solve, exercise.solution_source())

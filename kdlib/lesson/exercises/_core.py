@@ -8,6 +8,7 @@ from kdlib.lesson.exercises import _source
 
 
 def call(function: Callable, *arguments: Any) -> Any:
+    """What the function returns."""
     return function(*arguments)
 
 
@@ -15,12 +16,14 @@ def call(function: Callable, *arguments: Any) -> Any:
 class Exercise:
     """`solve` is right by definition; an answer is right when it behaves like `solve` on every case.
 
-    cases      the arguments of each call that is compared
-    hints      from a nudge to nearly the solution
-    mistakes   diagnosis -> an implementation that makes just that mistake
-    probe      `probe(function, *arguments)` gives what is compared; by default, what the function returns
-    start      code to be repaired, where the exercise is a repair: what the learner begins with
-    tolerance  relative, and, a tenth of it, absolute
+    Args:
+        solve: the solution, in a function whose name and docstring are those of the exercise.
+        cases: gives the arguments of each call that is compared.
+        hints: from a nudge to nearly the solution.
+        mistakes: by diagnosis, an implementation that makes just that mistake.
+        probe: `probe(function, *arguments)` gives what is compared; by default, what the function returns.
+        start: code to be repaired, where the exercise is a repair: what the learner begins with.
+        tolerance: relative, and, a tenth of it, absolute.
     """
 
     solve: Callable
@@ -33,6 +36,7 @@ class Exercise:
 
     @property
     def name(self) -> str:
+        """The name of the exercise, which the learner's function bears."""
         return self.solve.__name__
 
     @property
@@ -42,12 +46,15 @@ class Exercise:
 
     @property
     def asks_for_a_value(self) -> bool:
+        """Whether the answer is a value rather than a function."""
         return _source.asks_for_a_value(self.solve)
 
     def stub_source(self) -> str:
+        """The cell that the learner fills in or repairs."""
         return _source.stub(self.solve, self.start)
 
     def solution_source(self) -> str:
+        """The same cell with the solution."""
         return _source.solution(self.solve)
 
 
@@ -63,7 +70,7 @@ def exercise(
     start: Callable | None = None,
     tolerance: float = 1e-4,
 ) -> Callable[[Callable], Callable]:
-    """Register the decorated function as the solution of the exercise that bears its name."""
+    """Register the decorated function as the solution of the exercise that bears its name; arguments as `Exercise`."""
 
     def register(solve: Callable) -> Callable:
         REGISTRY[solve.__name__] = Exercise(solve, cases, hints, mistakes, probe, start, tolerance)
@@ -73,6 +80,11 @@ def exercise(
 
 
 def get(name: str) -> Exercise:
+    """The exercise of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
     if name not in REGISTRY:
         raise ValueError(f"unknown exercise {name!r}; there are: {', '.join(sorted(REGISTRY))}")
     return REGISTRY[name]

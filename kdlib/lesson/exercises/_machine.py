@@ -65,8 +65,20 @@ def harness(
     timed_warm_up: int = 0,
     in_turn: bool = True,
 ) -> list[float]:
-    """A harness that can be told to make mistakes: `timed_warm_up` of the warm-up calls count as rounds, the
-    models do not take turns, or the times are put together by another statistic."""
+    """A harness that can be told to make mistakes.
+
+    Args:
+        models: functions of no arguments.
+        clock: gives the milliseconds since some moment.
+        warm_up: how many calls of each model are not timed.
+        rounds: how many calls of each model are timed.
+        statistic: puts the times of a model together.
+        timed_warm_up: how many of the warm-up calls count as rounds.
+        in_turn: whether the models take turns in each round.
+
+    Returns:
+        The statistic of each model's times, in ms.
+    """
     for model in models:
         for _ in range(warm_up - timed_warm_up):
             model()
