@@ -1,9 +1,9 @@
 """The whole blocks of a network: modules whose output stands for all that the network has done by then.
 
-A convolution inside a residual block, a query projection, one branch of an Inception module do not: something goes
-round them.  Autograd draws the graph from the image to the logits, and in it the features through which everything
-passes are those that no edge goes round.  What lies inside a block is no whole block either, even where everything
-passes through it (the norm in the middle of a transformer's layer).
+A convolution inside a residual block, a query projection, one branch of an Inception module do not: something
+goes round them.  Autograd draws the graph from the image to the logits, and in it the features through which
+everything passes are those that no edge goes round.  What lies inside a block is no whole block either, even
+where everything passes through it (the norm in the middle of a transformer's layer).
 """
 
 import math
@@ -18,15 +18,15 @@ from kdlib.features.capturing import uncompiled
 from kdlib.features.layouts import Witness, first_tensor, layout_of
 from kdlib.inference import evaluating, logits_of
 
-# A module with a larger share of the weighted layers before the head is a row of blocks (a backbone, an encoder).
+# A module with a larger share of the weighted layers before the head is a row of blocks (an encoder).
 _SHARE_OF_A_ROW = 0.5
 
 
 class Call(NamedTuple):
     """A module that finished, for the last time.
 
-    `shape` is that of its features as `kdlib.features.capture` returns them, None where it does not; `node` is
-    where they are in the graph; `depth` counts the layers with weights that have run by then.
+    `shape` is that of its features as `kdlib.features.capture` returns them, None where it does not; `node`
+    is where they are in the graph; `depth` counts the layers with weights that have run by then.
     """
 
     name: str
@@ -39,9 +39,10 @@ class Call(NamedTuple):
 class Run(NamedTuple):
     """A forward pass.
 
-    `calls` are the modules in the order in which they finished; `weighted` those of them that have weights and work
-    on maps (in a network of vectors all that have weights); `logits` is the logits' shape; `graph` the nodes that
-    lead from the logits to the image, with their places in an order in which every edge leads on.
+    `calls` are the modules in the order in which they finished; `weighted` those of them that have weights
+    and work on maps (in a network of vectors all that have weights); `logits` is the logits' shape; `graph`
+    the nodes that lead from the logits to the image, with their places in an order in which every edge leads
+    on.
     """
 
     calls: list[Call]
@@ -143,8 +144,10 @@ def _is_matrix(tensor: Tensor) -> bool:
 
 
 def _graph(output: Any, source: Any) -> dict[Any, int]:
-    """The nodes on the ways from `output` to `source`, in an order in which every edge leads on; none where there
-    is no way (a network that switches gradients off)."""
+    """The nodes on the ways from `output` to `source`, in an order in which every edge leads on.
+
+    None where there is no way (a network that switches gradients off).
+    """
     finished: dict[Any, bool] = {}
     pending = [(output, False)] if output is not None else []
     while pending:
@@ -178,8 +181,8 @@ def _passed_by_everything(graph: dict[Any, int]) -> set[Any]:
 def whole_blocks(found: Run) -> list[Call]:
     """The calls that are whole blocks and can be captured, in the order in which they finished.
 
-    Modules of the outermost row that come after the last of them count too: the blocks whose residual sums are outside
-    of any module, the stages of which a head reads several.
+    Modules of the outermost row that come after the last of them count too: the blocks whose residual sums
+    are outside of any module, the stages of which a head reads several.
     """
     calls = {call.name: call for call in found.calls}
     children = _children(list(calls))

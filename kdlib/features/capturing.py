@@ -1,7 +1,7 @@
 """Features of chosen layers beside a network's logits.
 
-Layers are modules, read by a forward hook that is set for the time of one forward pass: the network runs as it
-is, whatever Python does in its forward.
+Layers are modules, read by a forward hook that is set for the time of one forward pass: the network runs as
+it is, whatever Python does in its forward.
 """
 
 import difflib
@@ -29,11 +29,12 @@ def _names(name: str, value: Any) -> tuple[str, ...]:
 def capture(model: nn.Module, layers: Sequence[str]) -> "CapturedModel":
     """The model as a module that returns (logits, {layer: features}), the features with their gradients.
 
-    Features are maps (batch, channels, height, width) or vectors (batch, channels), whatever the architecture:
+    Features are maps (batch, channels, height, width) or vectors (batch, channels), whatever the
+    architecture:
     - channels-last maps (Swin's, ConvNeXt's inside a block) are turned;
     - tokens become the map of the image that they are, without the class, distillation and register tokens
-      before it: the positions of the last convolution's map, or a grid in the proportion of the images. Sequences
-      that are no grid (text, a recurrent network's rows of an image) become maps of width 1;
+      before it: the positions of the last convolution's map, or a grid in the proportion of the images.
+      Sequences that are no grid (text, a recurrent network's rows of an image) become maps of width 1;
     - sequence-first tensors (`batch_first=False`) are turned;
     - of a layer that returns a tuple, as (features, attention weights), the first entry is taken;
     - of a layer that runs several times, the last output.
@@ -41,19 +42,19 @@ def capture(model: nn.Module, layers: Sequence[str]) -> "CapturedModel":
     height, width), stay so.
 
     Features are what the layer returned, even where the next one works in place, and lie on the way to the
-    logits: `class_gradients` of them can be taken.  Parameters are shared: training the result trains the model.
-    Of networks with auxiliary heads (Inception, GoogLeNet) the logits are the main head's.  What `torch.compile`
-    made runs uncompiled here; compile what `capture` returns instead.
+    logits: `class_gradients` of them can be taken.  Parameters are shared: training the result trains the
+    model. Of networks with auxiliary heads (Inception, GoogLeNet) the logits are the main head's.  What
+    `torch.compile` made runs uncompiled here; compile what `capture` returns instead.
 
     Args:
         model: a network that takes a tensor whose first axis is the batch, and returns logits.
-        layers: names of modules, as `model.named_modules()` gives them. Operations (a residual sum) have no name:
-            take the module that contains them.
+        layers: names of modules, as `model.named_modules()` gives them. Operations (a residual sum) have no
+            name: take the module that contains them.
 
     Raises:
-        ValueError: an unknown layer, with the nearest names; a layer inside a scripted, traced or exported model,
-            which does not run its modules. When the result is called: a layer that does not run, or whose output
-            cannot be read as above (windows of an attention that are folded into the batch).
+        ValueError: an unknown layer, with the nearest names; a layer inside a scripted, traced or exported
+            model, which does not run its modules. When the result is called: a layer that does not run, or
+            whose output cannot be read as above (windows of an attention that are folded into the batch).
     """
     return CapturedModel(model, layers)
 
@@ -67,8 +68,8 @@ class CapturedModel(nn.Module):
         self._addresses = _addresses(model, self.layers)
         self.model = model
         self.training = model.training
-        # What is found out once: what runs before a layer, by mode and shapes of the inputs; and the axis of the
-        # batch, of layers where lengths leave it open.
+        # What is found out once: what runs before a layer, by mode and shapes of the inputs; and the axis of
+        # the batch, of layers where lengths leave it open.
         self._testimonies: dict[tuple, dict[str, Testimony]] = {}
         self._batch_axes: dict[str, int] = {}
         self.register_state_dict_post_hook(_drop_prefix)
@@ -257,7 +258,7 @@ def _paths(address: str) -> list[str]:
 
 
 def _refuse_what_does_not_run(layer: str, around: Sequence[nn.Module], address: str) -> None:
-    """Modules inside a compiled graph are names for its parameters; a replica per device sees a part of the batch."""
+    """Modules inside a graph are names for its parameters; a replica of a device sees a part of the batch."""
     for depth, module in enumerate(around):
         if isinstance(module, torch.jit.ScriptModule):
             raise ValueError(
@@ -266,21 +267,21 @@ def _refuse_what_does_not_run(layer: str, around: Sequence[nn.Module], address: 
             )
         if isinstance(module, nn.DataParallel) and len(module.device_ids) > 1:
             raise ValueError(
-                f"layer {layer!r} runs on {len(module.device_ids)} devices, with a part of the batch on each: "
-                "capture the network inside, nn.DataParallel(capture(model.module, layers))"
+                f"layer {layer!r} runs on {len(module.device_ids)} devices, with a part of the batch on "
+                "each: capture the network inside, nn.DataParallel(capture(model.module, layers))"
             )
         if isinstance(module, fx.GraphModule) and depth < len(around) - 1:
             inside = ".".join(address.split(".")[depth:])
             called = {node.target for node in module.graph.nodes if node.op == "call_module"}
             if not any(path in called for path in _paths(inside)):
                 raise ValueError(
-                    f"layer {layer!r} is part of a traced or exported graph, which does not run it as a module: "
-                    "capture the module from which the graph was made"
+                    f"layer {layer!r} is part of a traced or exported graph, which does not run it as a "
+                    "module: capture the module from which the graph was made"
                 )
 
 
 def _nearest(unknown: str, modules: Sequence[str]) -> list[str]:
-    """The module in which an operation of that name (`layer1.0.add`) would run, and modules of similar names."""
+    """The module in which an operation (`layer1.0.add`) would run, and modules of similar names."""
     around = unknown.rpartition(".")[0]
     while around and around not in modules:
         around = around.rpartition(".")[0]

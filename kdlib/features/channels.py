@@ -44,17 +44,26 @@ def mmd_loss(
     *,
     kernel: Literal["polynomial", "linear", "gaussian"] = "polynomial",
 ) -> Float[Tensor, ""]:
-    """Squared maximum mean discrepancy between the channels of two layers, mean over images.
+    """Squared maximum mean discrepancy between the channels of two layers.
+
+        L = mean over images of ( mean k(x, x') + mean k(y, y') - 2 mean k(x, y) )
 
     An image's channels, each a vector over positions divided by its L2 norm, are samples x of the teacher and
-    y of the student: mean k(x, x') + mean k(y, y') - 2 mean k(x, y), each mean over all pairs of channels.
-    Kernels: polynomial (x . y)^2; linear x . y, which compares the mean channel only; gaussian exp(-||x -
-    y||^2 / (2 sigma^2)), where sigma^2 is the image's mean squared distance between a teacher's and a
-    student's channel (and part of the gradient). Channels may differ, the maps' sizes may not.  Zero for
-    equal features, and for permuted channels; the means make it comparable across batch and channel sizes.
-    Of unrelated channels it falls with the map's size, as products of unit vectors do.  A zero channel counts
-    as the zero vector. Huang and Wang 2017, Neuron Selectivity Transfer, arXiv 1707.01219.  Factor 1 to the
-    paper (of one layer, without its lambda / 2) and to the literature's code (polynomial, weight 50).
+    y of the student; each mean is over all pairs of channels.  Zero for equal features, and for permuted
+    channels; the means make it comparable across batch and channel sizes.  Of unrelated channels it falls
+    with the map's size, as products of unit vectors do.  A zero channel counts as the zero vector.
+
+    The paper and the literature's code (polynomial, weight 50) equal this value.
+
+    Source: Huang and Wang 2017, Neuron Selectivity Transfer, arXiv 1707.01219, of one layer, without its
+    lambda / 2.
+
+    Args:
+        student_features: maps; the channels may be others than the teacher's, the size may not.
+        teacher_features: maps.
+        kernel: "polynomial", k = (x . y)^2; "linear", k = x . y, which compares the mean channel only;
+            "gaussian", k = exp(-||x - y||^2 / (2 sigma^2)), sigma^2 the image's mean squared distance between
+            a teacher's and a student's channel (and part of the gradient).
     """
     student = unit_rows(student_features.flatten(2))
     teacher = unit_rows(teacher_features.flatten(2))
@@ -93,10 +102,16 @@ def flow_matrix(
     first: Float[Tensor, "batch first_channels first_height first_width"],
     second: Float[Tensor, "batch second_channels second_height second_width"],
 ) -> Float[Tensor, "batch first_channels second_channels"]:
-    """How two layers go together: G[i, j] = mean over positions of first_i * second_j.
+    """How two layers go together (the "flow of solution procedure" matrix).
 
-    Where the maps differ in size, both are max-pooled to the smaller height and width.
-    Yim et al., CVPR 2017 (the "flow of solution procedure" matrix).
+        G[i, j] = mean over positions of first_i * second_j
+
+    Source: Yim, Joo, Bae and Kim, A Gift from Knowledge Distillation, CVPR 2017 (no arXiv version).
+
+    Args:
+        first: maps of the earlier layer.
+        second: maps of the later layer. Where the two differ in size, both are max-pooled to the smaller
+            height and width.
     """
     return _flow_matrix(first, second)
 
@@ -134,14 +149,23 @@ def _same_channels(arguments: dict) -> None:
 
 @checked(_same_channels, student_features=_two_maps, teacher_features=_two_maps)
 def flow_loss(student_features: TwoMaps, teacher_features: TwoMaps) -> Float[Tensor, ""]:
-    """Mean squared error between `flow_matrix`(first, second) of student and teacher.
+    """Mean squared error between the flow matrices of student and teacher.
 
-    Each argument holds the maps of two layers, (first, second).  The student's channels must be the
-    teacher's, layer by layer; the maps' sizes may differ.  Zero for equal features.  The mean over images and
-    matrix entries makes it comparable across batch, channel and map sizes; it scales with the fourth power of
-    the activations. Yim, Joo, Bae and Kim, A Gift from Knowledge Distillation, CVPR 2017 (no arXiv version).
-    Factors: the paper's squared Frobenius norm is first_channels * second_channels times this value; the
-    literature's code equals it where the two maps have one size, and pools by the average where they do not.
+        L = mean over images and entries of (G_s - G_t)^2,  G = flow_matrix(first, second)
+
+    Zero for equal features.  The mean makes it comparable across batch, channel and map sizes; it scales with
+    the fourth power of the activations.  So that it is finite for activations of 1e15, an error above 1e7
+    counts linearly, as in the Huber loss.
+
+    Common implementations differ: the paper's squared Frobenius norm is first_channels * second_channels
+    times this value; the literature's code equals it where the two maps have one size, and pools by the
+    average where they do not.
+
+    Source: Yim, Joo, Bae and Kim, A Gift from Knowledge Distillation, CVPR 2017 (no arXiv version).
+
+    Args:
+        student_features: the maps of two layers, (first, second).
+        teacher_features: likewise, with the student's channels, layer by layer; the maps' sizes may differ.
     """
     tensors = at_least_float32(*student_features, *(maps.detach() for maps in teacher_features))
     with full_precision(tensors[0].device):

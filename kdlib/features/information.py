@@ -47,14 +47,23 @@ def variational_information_loss(
     teacher_features: Float[Tensor, "batch channels *map"],
     variance: Float[Tensor, " channels"],
 ) -> Float[Tensor, ""]:
-    """Negative log likelihood of the teacher's features: mean of ((t - m)^2 / v + log v) / 2, v by channel.
+    """Negative log likelihood of the teacher's features, given the student's prediction of them.
 
-    m, the student's prediction of the teacher's features t, and the variances v are learned: see the module
-    `VariationalInformationLoss`.  Not zero for m = t, and without lower bound as v falls to 0.  The mean over
-    images, channels and positions makes it comparable across sizes; the unit is nats for one feature.
-    Ahn et al. 2019, arXiv 1904.05835, without the constant log(2 pi) / 2.  Factors: the paper sums over
-    channels and positions, channels * height * width times this value; the literature's code (weight 1)
-    equals it.
+        L = mean over images, channels and positions of ( (t - m)^2 / v + log v ) / 2
+
+    The prediction m and the variances v, one a channel, are learned: see `VariationalInformationLoss`.  Not
+    zero for m = t, and without lower bound as v falls to 0.  The mean makes it comparable across sizes; the
+    unit is nats for one feature.
+
+    Common implementations differ: the paper sums over channels and positions, channels * height * width times
+    this value; the literature's code (weight 1) equals it.
+
+    Source: Ahn et al. 2019, arXiv 1904.05835, without the constant log(2 pi) / 2.
+
+    Args:
+        student_prediction: m.
+        teacher_features: t, of the same shape.
+        variance: v, (channels,), above 0.
     """
     variance = variance.to(student_prediction.dtype).view(-1, *[1] * (student_prediction.dim() - 2))
     error = (teacher_features - student_prediction).square()
@@ -64,10 +73,23 @@ def variational_information_loss(
 class VariationalInformationLoss(nn.Module):
     """`variational_information_loss` with the networks it needs; called with (student, teacher) features.
 
-    The mean is predicted by three 1x1 convolutions with ReLU between them, as in the literature's code.  The
-    variances, one a channel, are softplus(raw_variance) + 1e-5.  `raw_variance` is a parameter; one public
-    library keeps it in a plain list, which no optimizer reaches.
-    Features are (batch, channels) or (batch, channels, height, width), of one map size.
+        m = three 1x1 convolutions of the student's features, with ReLU between them
+        v = softplus(raw_variance) + 1e-5,  one a channel
+
+    The convolutions are those of the literature's code.    Features are (batch, channels) or (batch,
+    channels, height, width), of one map size.
+
+    Common implementations differ: `raw_variance` is a parameter here; one public library keeps it in a plain
+    list, which no optimizer reaches.
+
+    Args:
+        student_channels: of the student's features.
+        teacher_channels: of the teacher's features.
+        initial_variance: v at the beginning, above 1e-5.
+
+    Raises:
+        TypeError, ValueError: a number that is none, or out of its range. When called: other channels or map
+            sizes.
     """
 
     def __init__(self, student_channels: int, teacher_channels: int, *, initial_variance: float | int = 5):
@@ -141,19 +163,29 @@ def contrastive_loss(
     temperature: float | int = 0.07,
     dataset_size: int | None = None,
 ) -> Float[Tensor, ""]:
-    """Contrastive representation distillation, negatives from the batch: mean over images i of
-    -log h_ii - sum over the negatives j of log(1 - h_ij).
+    """Contrastive representation distillation, with negatives from the batch.
 
-    h_ij = e / (e + N_i / M), e = exp(t_i . s_j / temperature) of L2-normalised embeddings: the probability
-    that teacher image i and student image j are the same, against N_i negatives drawn from M = `dataset_size`
-    images (by default the batch).  Negatives of i are all other images, with `labels` those of other classes.
-    Zero for a batch of one, which has no negatives; not zero for equal embeddings.  It sums over negatives,
-    as the paper does, so it grows with the batch; it does not depend on the embedding's size.
-    Tian, Krishnan and Isola 2020, arXiv 1910.10699.  The original draws N = 16384 negatives from a memory
-    bank of running averages of all training images' embeddings, divides e by a constant estimated from the
-    first batch, and adds the same loss with the student's image as the anchor (weight 0.8).  In the batch
-    every negative is up to date and costs no memory, but there are few of them.  Without labels the second
-    term would equal the first: a factor of 2.  To the value with a memory bank there is no factor.
+        L = mean over images i of ( -log h_ii - sum over the negatives j of i of log(1 - h_ij) )
+        h_ij = e_ij / (e_ij + N_i / M),  e_ij = exp(t_i . s_j / temperature) of L2-normalised embeddings
+
+    h_ij is the probability that teacher image i and student image j are the same, against N_i negatives drawn
+    from M images.  Zero for a batch of one, which has no negatives; not zero for equal embeddings.  It sums
+    over negatives, as the paper does, so it grows with the batch; it does not depend on the embedding's size.
+
+    Common implementations differ: the original draws N = 16384 negatives from a memory bank of running
+    averages of all training images' embeddings, divides e by a constant estimated from the first batch, and
+    adds the same loss with the student's image as the anchor (weight 0.8).  In the batch every negative is up
+    to date and costs no memory, but there are few of them.  Without labels the second term would equal the
+    first: a factor of 2.  To the value with a memory bank there is no factor.
+
+    Source: Tian, Krishnan and Isola 2020, arXiv 1910.10699.
+
+    Args:
+        student_embeddings: s.
+        teacher_embeddings: t, of the same shape; `ContrastiveLoss` projects both.
+        labels: int64 (batch,): the negatives of i are the images of other classes. None: all other images.
+        temperature: above 0.
+        dataset_size: M; None for the number of images in the batch.
     """
     return _noise_contrastive(student_embeddings, teacher_embeddings, labels, temperature, dataset_size)
 
@@ -176,9 +208,21 @@ def _noise_contrastive(
 class ContrastiveLoss(nn.Module):
     """`contrastive_loss` of two learned linear projections, called with (student, teacher) features.
 
-    Projects features (batch, channels, ...), averaged over positions, to `dimension` numbers.  Both
-    projections are trained, as in the paper: the negatives keep them from collapsing.  The teacher itself
-    gets no gradient.
+        s = W_s * mean over positions of the student's features + b_s,  t likewise
+
+    Both projections are trained, as in the paper: the negatives keep them from collapsing.  The teacher
+    itself gets no gradient.
+
+    Args:
+        student_channels: of the student's features, (batch, channels, ...).
+        teacher_channels: of the teacher's features.
+        dimension: of the embeddings.
+        temperature: as of `contrastive_loss`.
+        dataset_size: as of `contrastive_loss`.
+
+    Raises:
+        TypeError, ValueError: a number that is none, or out of its range. When called: other channels, labels
+            that do not fit.
     """
 
     def __init__(

@@ -24,8 +24,10 @@ _SAME_RESOLUTION = 1.2
 
 
 class _Layer(NamedTuple):
-    """A candidate of a pair: the side of its map, and how many layers with weights have run by then; of a stage,
-    their share of those of the last stage."""
+    """A candidate of a pair: the side of its map, and how many layers with weights have run by then.
+
+    Of a stage `depth` is their share of those of the last stage.
+    """
 
     name: str
     resolution: float
@@ -49,14 +51,14 @@ def suggest_layers(
 ) -> list[tuple[str, str]]:
     """Pairs (student layer, teacher layer), from shallow to deep, whose features may be compared.
 
-    Layers are whole blocks: modules whose output everything passes on its way to the logits, and no parts of such
-    a block (a projection of an attention, a norm, the ReLU before a block's pooling).  `capture` returns them as
-    maps (batch, channels, height, width) or vectors (batch, channels), whatever the architecture.
+    Layers are whole blocks: modules whose output everything passes on its way to the logits, and no parts of
+    such a block (a projection of an attention, a norm, the ReLU before a block's pooling).  `capture` returns
+    them as maps (batch, channels, height, width) or vectors (batch, channels), whatever the architecture.
 
-    A network's stages are the last blocks of each resolution, without a stem of one convolution; a network of a
-    single resolution (a plain transformer, an MLP) is cut into four by depth.  Vectors are paired where one of the
-    networks has no maps.  The pairs are the cheapest alignment of the two sequences of stages: octaves between
-    resolutions plus differences in depth, 0.75 for a stage left out.
+    A network's stages are the last blocks of each resolution, without a stem of one convolution; a network of
+    a single resolution (a plain transformer, an MLP) is cut into four by depth.  Vectors are paired where one
+    of the networks has no maps.  The pairs are the cheapest alignment of the two sequences of stages: octaves
+    between resolutions plus differences in depth, 0.75 for a stage left out.
 
     Args:
         student: is run on blank images, in eval mode, and left as it was.
@@ -67,8 +69,8 @@ def suggest_layers(
         At least one pair, the last stages.
 
     Raises:
-        ValueError: a network that does not run on such images, or that has no layers inside which run as modules
-            (one that is scripted or exported).
+        ValueError: a network that does not run on such images, or that has no layers inside which run as
+            modules (one that is scripted or exported).
     """
     student_blocks = _blocks("student", student, image_shape)
     teacher_blocks = _blocks("teacher", teacher, image_shape)
@@ -81,11 +83,11 @@ def suggest_layers(
 
 
 def _blocks(role: str, model: nn.Module, image_shape: tuple[int, ...]) -> dict[str, list[_Layer]]:
-    """A network's whole blocks, in the order in which they finish: those with maps, and those with vectors."""
+    """A network's whole blocks in the order in which they finish: those with maps, those with vectors."""
     if isinstance(model, torch.jit.ScriptModule) or _is_exported(model):
         raise ValueError(
-            f"{role} is a scripted, traced or exported graph, which runs no modules whose features could be read: "
-            "give the module from which it was made"
+            f"{role} is a scripted, traced or exported graph, which runs no modules whose features could be "
+            "read: give the module from which it was made"
         )
     if any(nn.parameter.is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
         raise ValueError(

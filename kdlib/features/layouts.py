@@ -1,8 +1,9 @@
-"""Which axis of a layer's output is which, and how it becomes a map (batch, channels, height, width) or a vector.
+"""Which axis of a layer's output is which, and how it becomes a map or a vector of each image.
 
-A tensor does not say it: (16, 7, 7, 7) may be anything.  What runs before it does: convolutions and batch norms
-have the channels on axis 1, a LayerNorm of one axis has them on the last, an attention or a recurrent layer knows
-whether the batch comes first.  The images' number, height and width decide where these leave two readings.
+A tensor does not say it: (16, 7, 7, 7) may be anything.  What runs before it does: convolutions and batch
+norms have the channels on axis 1, a LayerNorm of one axis has them on the last, an attention or a recurrent
+layer knows whether the batch comes first.  The images' number, height and width decide where these leave two
+readings.
 """
 
 import math
@@ -24,10 +25,10 @@ _MOST_EXTRA_TOKENS = 8
 class Testimony(NamedTuple):
     """What the layers that have run by now say about axes.
 
-    `shape` is that of the last output of a convolution or a norm, () where none has run, and `channels_last` tells
-    where it has its channels.  `grid` is the height and width of the last convolution's map.  `sequence` has the
-    first two lengths of the last attention's or recurrent layer's output, and which of the two axes is the batch;
-    `recurrent` tells whether it was a recurrent layer's.
+    `shape` is that of the last output of a convolution or a norm, () where none has run, and `channels_last`
+    tells where it has its channels.  `grid` is the height and width of the last convolution's map.
+    `sequence` has the first two lengths of the last attention's or recurrent layer's output, and which of the
+    two axes is the batch; `recurrent` tells whether it was a recurrent layer's.
     """
 
     shape: tuple[int, ...] = ()
@@ -215,7 +216,8 @@ def _channels_are_last(
 ) -> bool:
     """Whether the channels are on the last axis of `rest`, the lengths after the batch, or on the first.
 
-    Each mark that fits one of the two readings and not the other is a vote; where they are even, the first counts.
+    Each mark that fits one of the two readings and not the other is a vote; where they are even, the first
+    counts.
     """
     marks: list[Callable[[int, tuple[int, ...]], bool]] = []
     if testimony.shape:

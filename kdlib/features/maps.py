@@ -31,12 +31,22 @@ _USE_POOLING = "pool the larger map, for example with torch.nn.functional.adapti
 class Regressor(nn.Module):
     """Carries student features to the teacher's shape; trained with the student and thrown away afterwards.
 
-    A 1x1 convolution from `student_channels` to `teacher_channels`; with `size` = (height, width) the map is
-    first averaged (or repeated) to that size.  Vectors (batch, channels) count as 1x1 maps.  `batch_norm`
-    adds batch normalisation and ReLU, as the literature's code does for a teacher's map taken after a ReLU.
+        regressor(s) = W * pooled(s) + b,  a 1x1 convolution of the map averaged (or repeated) to the size
 
-    Romero et al. 2015 (FitNets, arXiv 1412.6550) use one k x k convolution whose kernel bridges the sizes;
-    the 1x1 kernel with pooling has fewer parameters and bridges any two sizes.
+    Vectors (batch, channels) count as maps of one position.
+
+    Source: Romero et al. 2015, FitNets, arXiv 1412.6550.  They use one k x k convolution whose kernel bridges
+    the sizes; the 1x1 kernel with pooling has fewer parameters and bridges any two sizes.
+
+    Args:
+        student_channels: channels of what comes in.
+        teacher_channels: channels of what goes out.
+        size: (height, width) of what goes out; None where it is that of what comes in.
+        batch_norm: add batch normalisation and a ReLU, as the literature's code does for a teacher's map that
+            is taken after a ReLU.
+
+    Raises:
+        TypeError, ValueError: a number of channels that is none. When called: features of other channels.
     """
 
     def __init__(
@@ -57,7 +67,16 @@ class Regressor(nn.Module):
 
     @classmethod
     def between(cls, student_features: Tensor, teacher_features: Tensor, *, batch_norm: bool = False):
-        """The regressor that carries features of the first shape to features of the second."""
+        """The regressor that carries features of the first shape to features of the second.
+
+        Args:
+            student_features: (batch, channels) or (batch, channels, height, width).
+            teacher_features: likewise.
+            batch_norm: as of the class.
+
+        Raises:
+            ValueError: vectors on one side and maps on the other, or tokens (see `to_map`).
+        """
         check_features("student_features", student_features)
         check_features("teacher_features", teacher_features)
         if student_features.dim() != teacher_features.dim() or student_features.dim() not in (2, 4):
@@ -90,13 +109,21 @@ class Regressor(nn.Module):
 def hint_loss(
     student_features: Float[Tensor, "batch *shape"], teacher_features: Float[Tensor, "batch *shape"]
 ) -> Float[Tensor, ""]:
-    """Mean squared error between features: mean over images, channels and positions of (s - t)^2.
+    """Mean squared error between features.
 
-    Romero et al. 2015, FitNets, arXiv 1412.6550.  Student features of another shape go through a `Regressor`.
+        L = mean over images, channels and positions of (s - t)^2
+
     Zero for equal features.  The mean makes it comparable across batch, channel and map sizes; it scales with
     the square of the teacher's activations, which differ between layers.
-    Factors: the paper's half squared norm of one image is channels * height * width / 2 times this value; the
-    literature's code (weight 100) equals it.
+
+    Common implementations differ: the paper's half squared norm of one image is channels * height * width / 2
+    times this value; the literature's code (weight 100) equals it.
+
+    Source: Romero et al. 2015, FitNets, arXiv 1412.6550.
+
+    Args:
+        student_features: of any shape; where it is not the teacher's, a `Regressor` goes between.
+        teacher_features: of the same shape.
     """
     return F.mse_loss(student_features, teacher_features)
 
@@ -105,10 +132,18 @@ def hint_loss(
 def attention_map(
     features: Float[Tensor, "batch channels height width"], *, power: float | int = 2
 ) -> Float[Tensor, "batch height width"]:
-    """Where a layer is active: sum over channels of |feature|^power, of shape (batch, height, width).
+    """Where a layer is active.
 
-    Zagoruyko and Komodakis 2017, arXiv 1612.03928, F_sum^p.  Not normalised; the loss below divides each map
-    by its L2 norm, after which a sum and a mean over channels are the same.
+        Q = sum over channels of |feature|^power
+
+    Not normalised; `attention_transfer_loss` divides each map by its L2 norm, after which a sum and a mean
+    over channels are the same.
+
+    Source: Zagoruyko and Komodakis 2017, arXiv 1612.03928, F_sum^p.
+
+    Args:
+        features: maps.
+        power: p, above 0.
     """
     return _attention_map(features, power)
 
@@ -134,15 +169,26 @@ def attention_transfer_loss(
     power: float | int = 2,
     squared: bool = False,
 ) -> Float[Tensor, ""]:
-    """Distance between normalised attention maps: mean over images of ||Q_s/||Q_s|| - Q_t/||Q_t|| ||.
+    """Distance between normalised attention maps.
 
-    Q = `attention_map`(features, power) as a vector over positions; all norms are L2.  Channels may differ,
-    the maps' sizes may not.  Zero for equal features and for any positive multiple of them; at most sqrt(2),
-    for any batch, channel and map size.  An image whose map is zero everywhere counts as the zero vector.
-    Zagoruyko and Komodakis 2017, arXiv 1612.03928, equation 2, of one layer and without its beta / 2.
-    Factors: equation 2 has the norm itself; the authors' code and most others average its square over images
-    and positions, which is `squared=True` divided by height * width.  The two have no constant ratio: on 8x8
-    maps the coded value is of the order of a hundred times smaller, hence its weight of 1000.
+        L = mean over images of || Q_s / ||Q_s|| - Q_t / ||Q_t|| ||,  Q = attention_map(features, power)
+
+    All norms are L2, over positions.  Zero for equal features and for any positive multiple of them; at most
+    sqrt(2), for any batch, channel and map size.  An image whose map is zero everywhere counts as the zero
+    vector.
+
+    Common implementations differ: the paper has the norm itself; the authors' code and most others average
+    its square over images and positions, which is `squared=True` divided by height * width.  The two have no
+    constant ratio: on 8x8 maps the coded value is of the order of a hundred times smaller, hence its weight
+    of 1000.
+
+    Source: Zagoruyko and Komodakis 2017, arXiv 1612.03928, equation 2, of one layer and without its beta / 2.
+
+    Args:
+        student_features: maps; the channels may be others than the teacher's, the size may not.
+        teacher_features: maps.
+        power: p of the attention map, above 0.
+        squared: the mean of the squared norm in place of the norm.
     """
     student_map, teacher_map = (_attention_map(f, power) for f in (student_features, teacher_features))
     return _map_distance(student_map, teacher_map, squared)
@@ -166,8 +212,19 @@ def class_gradients(
 ) -> Float[Tensor, "batch *shape"]:
     """Gradient of each image's logit of its class with respect to the features: what Grad-CAM averages.
 
-    The shape is that of `features`, from which the logits must have been computed with gradients enabled.
-    The student's needs `create_graph=True`, for a loss on it to reach the weights; the teacher's does not.
+        g_i = d z_i[class_i] / d features_i
+
+    Args:
+        logits: computed from `features` with gradients enabled, as `capture` returns both.
+        features: of any shape.
+        classes: int64, one for each image.
+        create_graph: needed for the student's, so that a loss on the gradients reaches its weights.
+
+    Returns:
+        The gradients, of the shape of the features.
+
+    Raises:
+        ValueError: logits or features without a graph; classes that are none.
     """
     chosen = logits.gather(1, classes[:, None]).sum()
     return torch.autograd.grad(chosen, features, create_graph=create_graph, retain_graph=True)[0]
@@ -187,10 +244,18 @@ def gradcam_map(
     features: Float[Tensor, "batch channels height width"],
     gradients: Float[Tensor, "batch channels height width"],
 ) -> Float[Tensor, "batch height width"]:
-    """Where a class is seen: relu(sum over channels of a_c * feature_c), a_c the mean of gradient_c.
+    """Where a class is seen.
 
-    Selvaraju et al. 2017, arXiv 1610.02391, equations 1 and 2.  The weights multiply the *activations*;
-    multiplying the gradients instead, as one public implementation does, says nothing about the image.
+        M = relu(sum over channels of a_c * feature_c),  a_c = mean over positions of gradient_c
+
+    Common implementations differ: the weights multiply the *activations*; multiplying the gradients instead,
+    as one public implementation does, says nothing about the image.
+
+    Source: Selvaraju et al. 2017, arXiv 1610.02391, equations 1 and 2.
+
+    Args:
+        features: maps.
+        gradients: of the same shape (`class_gradients`).
     """
     return _gradcam_map(features, gradients)
 
@@ -209,11 +274,21 @@ def gradcam_transfer_loss(
     *,
     squared: bool = False,
 ) -> Float[Tensor, ""]:
-    """Distance between normalised Grad-CAM maps: mean over images of ||M_s/||M_s|| - M_t/||M_t|| ||.
+    """Distance between normalised Grad-CAM maps.
 
-    M = `gradcam_map`(features, gradients), the gradients from `class_gradients`.  Selvaraju et al. 2017,
-    arXiv 1610.02391, define the map and transfer nothing; the distance is that of `attention_transfer_loss`,
-    with the same `squared`, range, and conventions.  A map is zero where the rectifier removes all of it.
+        L = mean over images of || M_s / ||M_s|| - M_t / ||M_t|| ||,  M = gradcam_map(features, gradients)
+
+    The distance is that of `attention_transfer_loss`, with its range and conventions.  A map is zero where
+    the rectifier removes all of it.
+
+    Source: Selvaraju et al. 2017, arXiv 1610.02391, define the map and transfer nothing.
+
+    Args:
+        student_features: maps; the channels may be others than the teacher's, the size may not.
+        teacher_features: maps.
+        student_gradients: of `class_gradients` with create_graph, of the shape of the student's features.
+        teacher_gradients: of the shape of the teacher's features.
+        squared: as of `attention_transfer_loss`.
     """
     student_map = _gradcam_map(student_features, student_gradients)
     teacher_map = _gradcam_map(teacher_features, teacher_gradients)
@@ -253,10 +328,10 @@ def to_map(
     """Transformer features that do not come from `capture`, as maps (batch, channels, height, width).
 
     Args:
-        features: tokens (batch, extra_tokens + side^2, channels), which become a square; or with `channels_last`
-            maps (batch, height, width, channels), such as Swin's, which are turned.
+        features: tokens (batch, extra_tokens + side^2, channels), which become a square; or with
+            `channels_last` maps (batch, height, width, channels), such as Swin's, which are turned.
         channels_last: what a tensor of four axes is.
-        extra_tokens: so many tokens at the beginning have no place in the image: the class token, registers.
+        extra_tokens: so many tokens at the beginning have no place in the image (the class token, registers).
 
     Returns:
         A view of the features.

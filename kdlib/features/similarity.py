@@ -21,14 +21,27 @@ def _same_images(arguments: dict) -> None:
 def centered_kernel_alignment(
     features: Float[Tensor, "n *shape"], others: Float[Tensor, "n *other_shape"], *, debiased: bool = True
 ) -> float:
-    """Linear CKA of two sets of features of the same n images: HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)).
+    """Linear CKA: how alike two sets of features of the same n images are.
 
-    K and L are the Gram matrices of the flattened features. 1 for equal features, for any rotation of them
-    and any multiple; sizes and numbers of channels may differ. Kornblith et al. 2019, arXiv 1905.00414, with
-    the biased HSIC, trace(K H L H), which nears 1 for any two networks where n is not far above the number of
-    features. By default HSIC is the unbiased estimate of Song et al. 2012 (J. Mach. Learn. Res. 13), as
-    Nguyen, Raghu and Kornblith 2021, arXiv 2010.15327, use it: unrelated features then give about 0, and may
-    give a little less. Computed in float64. NaN where features do not vary between the images.
+        CKA = HSIC(K, L) / sqrt(HSIC(K, K) * HSIC(L, L)),  K and L the Gram matrices of the flattened features
+
+    1 for equal features, for any rotation of them and any multiple.  Computed in float64.
+
+    Common implementations differ: Kornblith et al. have the biased HSIC, trace(K H L H), which nears 1 for
+    any two networks where n is not far above the number of features.  By default HSIC is the unbiased
+    estimate of Song et al., as Nguyen et al. use it: unrelated features then give about 0, and may give a
+    little less.
+
+    Source: Kornblith et al. 2019, arXiv 1905.00414; Song et al. 2012 (J. Mach. Learn. Res. 13), equation 5;
+    Nguyen, Raghu and Kornblith 2021, arXiv 2010.15327.
+
+    Args:
+        features: of any shape; axis 0 are the images.
+        others: of any shape, of the same images.
+        debiased: take the unbiased estimate.
+
+    Returns:
+        A number of at most 1; NaN where features do not vary between the images.
 
     Raises:
         ValueError: different numbers of images, or fewer than 4.
@@ -42,9 +55,15 @@ def centered_kernel_alignment(
 def alignment_map(
     features: Mapping[str, Tensor], others: Mapping[str, Tensor], *, debiased: bool = True
 ) -> pandas.DataFrame:
-    """`centered_kernel_alignment` of every layer of one network (rows) with every layer of another (columns).
+    """`centered_kernel_alignment` of every layer of one network with every layer of another.
 
-    features, others: by layer, as the features of `kdlib.features.capture` and `teacher_features` come.
+    Args:
+        features: by layer, as the features of `kdlib.features.capture` and `teacher_features` come.
+        others: likewise, of the same images.
+        debiased: as of `centered_kernel_alignment`.
+
+    Returns:
+        A row for each layer of `features`, a column for each of `others`.
     """
     rows = {
         layer: {other: centered_kernel_alignment(x, y, debiased=debiased) for other, y in others.items()}
