@@ -266,6 +266,22 @@ BAD_ARGUMENTS = [
     (lambda s: features.ContrastiveLoss(3, 2)(s, s), "student_features must have 3 channels"),
     (lambda s: features.VariationalInformationLoss(3, 2)(s, s), "must have 3 and 2 channels"),
     (lambda s: features.VariationalInformationLoss(2, 2, initial_variance=1e-9), "initial_variance"),
+    (
+        lambda s: features.VariationalInformationLoss(2, 2)(s.flatten(2), s.flatten(2)),
+        r"\(4, 2, 4\) and \(4, 2, 4\); see kdlib.features.to_map",
+    ),
+    (lambda s: features.Regressor(2, 3, size=(0, 4)), r"size must be \(height, width\).*got \(0, 4\)"),
+    (lambda s: features.Regressor(2, 3, size=7), r"size must be \(height, width\).*got 7"),
+    (
+        lambda s: features.Regressor(2, 3, batch_norm=True)(s[:1, :, 0, 0]),
+        r"nothing to normalise by in training mode.*one image of one position.*\(1, 2\)",
+    ),
+    (
+        lambda s: features.class_gradients(
+            s[:, :, 0, 0].clone().requires_grad_(), s.clone().requires_grad_(), torch.zeros(4).long()
+        ),
+        "logits do not depend on features: take both from one forward pass",
+    ),
 ]
 
 
@@ -273,6 +289,25 @@ def test_bad_arguments_are_named():
     for call, wanted in BAD_ARGUMENTS:
         message = refusal(call, maps(4, 2, 2, 2))
         assert re.search(wanted, message), (wanted, message)
+
+
+def test_what_is_no_tensor_is_named():
+    cases = [
+        (lambda: features.Regressor(2, 3)([1.0]), "student_features must be a torch.Tensor, got list"),
+        (lambda: features.attention_map(None), "features must be a torch.Tensor, got NoneType"),
+        (
+            lambda: features.alignment_map([maps(4, 2)], {}),
+            "features must be a mapping from layers .* got list",
+        ),
+        (lambda: features.Regressor("2", 3), "student_channels must be an integer, got str '2'"),
+        (
+            lambda: features.relational_loss(maps(4, 2), maps(4, 2), angle_weight="1"),
+            "angle_weight must be a num",
+        ),
+    ]
+    for call, message in cases:
+        with pytest.raises(TypeError, match=message):
+            call()
 
 
 def test_contrastive_module_pairs_student_and_teacher():

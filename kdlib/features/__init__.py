@@ -29,14 +29,12 @@ from kdlib.features.information import (
 )
 from kdlib.features.layers import suggest_layers
 from kdlib.features.maps import (
-    Regressor,
     attention_map,
     attention_transfer_loss,
     class_gradients,
     gradcam_map,
     gradcam_transfer_loss,
     hint_loss,
-    to_map,
 )
 from kdlib.features.relations import (
     correlation_congruence_loss,
@@ -44,6 +42,7 @@ from kdlib.features.relations import (
     relational_loss,
     similarity_loss,
 )
+from kdlib.features.shapes import Regressor, to_map
 from kdlib.features.similarity import alignment_map, centered_kernel_alignment
 from kdlib.features.terms import FeatureTerm, teacher_features
 

@@ -7,6 +7,7 @@ Conventions of all feature losses are in `kdlib.features`.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -70,6 +71,12 @@ def variational_information_loss(
     return 0.5 * (error / variance + variance.log()).mean()
 
 
+def _variance(name: str, value: Any) -> float:
+    if positive_number(name, value) <= _LEAST_VARIANCE:
+        raise ValueError(f"{name} must be above {_LEAST_VARIANCE}, got {value}")
+    return float(value)
+
+
 class VariationalInformationLoss(nn.Module):
     """`variational_information_loss` with the networks it needs; called with (student, teacher) features.
 
@@ -92,12 +99,9 @@ class VariationalInformationLoss(nn.Module):
             sizes.
     """
 
+    @checked(student_channels=positive_integer, teacher_channels=positive_integer, initial_variance=_variance)
     def __init__(self, student_channels: int, teacher_channels: int, *, initial_variance: float | int = 5):
         super().__init__()
-        positive_integer("student_channels", student_channels)
-        positive_integer("teacher_channels", teacher_channels)
-        if positive_number("initial_variance", initial_variance) <= _LEAST_VARIANCE:
-            raise ValueError(f"initial_variance must be above {_LEAST_VARIANCE}, got {initial_variance}")
         self.predict = nn.Sequential(
             nn.Conv2d(student_channels, teacher_channels, kernel_size=1),
             nn.ReLU(),
@@ -113,9 +117,8 @@ class VariationalInformationLoss(nn.Module):
     def variance(self) -> Tensor:
         return F.softplus(self.raw_variance) + _LEAST_VARIANCE
 
+    @checked(student_features=check_features, teacher_features=check_features)
     def forward(self, student_features: Tensor, teacher_features: Tensor) -> Tensor:
-        check_features("student_features", student_features)
-        check_features("teacher_features", teacher_features)
         channels = self.predict[0].in_channels, self.predict[-1].out_channels
         if (student_features.shape[1], teacher_features.shape[1]) != channels:
             advice = (
@@ -126,6 +129,12 @@ class VariationalInformationLoss(nn.Module):
                 f"student_features and teacher_features must have {channels[0]} and {channels[1]} channels, "
                 f"got shapes {tuple(student_features.shape)} and {tuple(teacher_features.shape)}"
                 + next(filter(None, advice), "")
+            )
+        if teacher_features.dim() not in (2, 4):
+            raise ValueError(
+                "student_features and teacher_features must be (batch, channels) or (batch, channels, height, "
+                f"width), got shapes {tuple(student_features.shape)} and {tuple(teacher_features.shape)}; see "
+                "kdlib.features.to_map"
             )
         if student_features.shape[2:] != teacher_features.shape[2:]:
             raise ValueError(
@@ -225,6 +234,13 @@ class ContrastiveLoss(nn.Module):
             that do not fit.
     """
 
+    @checked(
+        student_channels=positive_integer,
+        teacher_channels=positive_integer,
+        dimension=positive_integer,
+        temperature=positive_number,
+        dataset_size=_optional_count,
+    )
     def __init__(
         self,
         student_channels: int,
@@ -235,13 +251,11 @@ class ContrastiveLoss(nn.Module):
         dataset_size: int | None = None,
     ):
         super().__init__()
-        self.student_projection = nn.Linear(
-            positive_integer("student_channels", student_channels), positive_integer("dimension", dimension)
-        )
-        self.teacher_projection = nn.Linear(positive_integer("teacher_channels", teacher_channels), dimension)
-        self.temperature = positive_number("temperature", temperature)
-        self.dataset_size = _optional_count("dataset_size", dataset_size)
+        self.student_projection = nn.Linear(student_channels, dimension)
+        self.teacher_projection = nn.Linear(teacher_channels, dimension)
+        self.temperature, self.dataset_size = temperature, dataset_size
 
+    @checked(student_features=check_features, teacher_features=check_features)
     def forward(
         self, student_features: Tensor, teacher_features: Tensor, labels: Tensor | None = None
     ) -> Tensor:
@@ -256,7 +270,6 @@ class ContrastiveLoss(nn.Module):
 
 
 def _embed(name: str, features: Tensor, projection: nn.Linear, *, detach: bool = False) -> Tensor:
-    check_features(name, features)
     if features.shape[1] != projection.in_features:
         raise ValueError(
             f"{name} must have {projection.in_features} channels, got shape {tuple(features.shape)}"

@@ -3,106 +3,23 @@
 Conventions of all feature losses are in `kdlib.features`.
 """
 
-import math
-import warnings
-from numbers import Integral
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
-from kdlib._checks import checked, labels_fit, positive_integer, positive_number
+from kdlib._checks import checked, labels_fit, positive_number
 from kdlib._checks import logits as check_logits
 from kdlib.features._checks import (
     check_features,
     check_map,
     check_match,
     feature_pair,
-    to_map_advice,
     unit_rows,
 )
 
 _USE_REGRESSOR = "bring the student's features to the teacher's shape with kdlib.features.Regressor"
 _USE_POOLING = "pool the larger map, for example with torch.nn.functional.adaptive_avg_pool2d"
-
-
-class Regressor(nn.Module):
-    """Carries student features to the teacher's shape; trained with the student and thrown away afterwards.
-
-        regressor(s) = W * pooled(s) + b,  a 1x1 convolution of the map averaged (or repeated) to the size
-
-    Vectors (batch, channels) count as maps of one position.
-
-    Source: Romero et al. 2015, FitNets, arXiv 1412.6550.  They use one k x k convolution whose kernel bridges
-    the sizes; the 1x1 kernel with pooling has fewer parameters and bridges any two sizes.
-
-    Args:
-        student_channels: channels of what comes in.
-        teacher_channels: channels of what goes out.
-        size: (height, width) of what goes out; None where it is that of what comes in.
-        batch_norm: add batch normalisation and a ReLU, as the literature's code does for a teacher's map that
-            is taken after a ReLU.
-
-    Raises:
-        TypeError, ValueError: a number of channels that is none. When called: features of other channels.
-    """
-
-    def __init__(
-        self,
-        student_channels: int,
-        teacher_channels: int,
-        *,
-        size: tuple[int, int] | None = None,
-        batch_norm: bool = False,
-    ):
-        super().__init__()
-        positive_integer("student_channels", student_channels)
-        positive_integer("teacher_channels", teacher_channels)
-        self.student_channels = student_channels
-        self.size = size
-        self.project = nn.Conv2d(student_channels, teacher_channels, kernel_size=1, bias=not batch_norm)
-        self.activate = nn.Sequential(nn.BatchNorm2d(teacher_channels), nn.ReLU()) if batch_norm else None
-
-    @classmethod
-    def between(cls, student_features: Tensor, teacher_features: Tensor, *, batch_norm: bool = False):
-        """The regressor that carries features of the first shape to features of the second.
-
-        Args:
-            student_features: (batch, channels) or (batch, channels, height, width).
-            teacher_features: likewise.
-            batch_norm: as of the class.
-
-        Raises:
-            ValueError: vectors on one side and maps on the other, or tokens (see `to_map`).
-        """
-        check_features("student_features", student_features)
-        check_features("teacher_features", teacher_features)
-        if student_features.dim() != teacher_features.dim() or student_features.dim() not in (2, 4):
-            raise ValueError(
-                "student_features and teacher_features must both be (batch, channels) or both "
-                f"(batch, channels, height, width), got shapes {tuple(student_features.shape)} and "
-                f"{tuple(teacher_features.shape)}; see kdlib.features.to_map"
-            )
-        size = tuple(teacher_features.shape[2:])
-        resize = size if size != tuple(student_features.shape[2:]) else None
-        return cls(student_features.shape[1], teacher_features.shape[1], size=resize, batch_norm=batch_norm)
-
-    def forward(self, student_features: Tensor) -> Tensor:
-        if student_features.dim() not in (2, 4) or student_features.shape[1] != self.student_channels:
-            raise ValueError(
-                f"student_features must have {self.student_channels} channels, as (batch, channels) or "
-                f"(batch, channels, height, width), got shape {tuple(student_features.shape)}"
-                + to_map_advice(tuple(student_features.shape), self.student_channels)
-            )
-        maps = student_features.to(self.project.weight.dtype)
-        maps = maps if maps.dim() == 4 else maps[:, :, None, None]
-        if self.size is not None:
-            maps = F.adaptive_avg_pool2d(maps, self.size)
-        maps = self.project(maps)
-        maps = maps if self.activate is None else self.activate(maps)
-        return maps if student_features.dim() == 4 else maps.flatten(1)
 
 
 @feature_pair(same=None, remedy=_USE_REGRESSOR)
@@ -224,10 +141,17 @@ def class_gradients(
         The gradients, of the shape of the features.
 
     Raises:
-        ValueError: logits or features without a graph; classes that are none.
+        ValueError: logits or features without a graph, or not of one; classes that are none.
     """
     chosen = logits.gather(1, classes[:, None]).sum()
-    return torch.autograd.grad(chosen, features, create_graph=create_graph, retain_graph=True)[0]
+    (gradients,) = torch.autograd.grad(
+        chosen, features, create_graph=create_graph, retain_graph=True, allow_unused=True
+    )
+    if gradients is None:
+        raise ValueError(
+            "logits do not depend on features: take both from one forward pass (kdlib.features.capture)"
+        )
+    return gradients
 
 
 def _gradcam_map(maps: Tensor, gradients: Tensor) -> Tensor:
@@ -293,53 +217,3 @@ def gradcam_transfer_loss(
     student_map = _gradcam_map(student_features, student_gradients)
     teacher_map = _gradcam_map(teacher_features, teacher_gradients)
     return _map_distance(student_map, teacher_map, squared)
-
-
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
-        raise ValueError(f"{name} must be an integer of at least 0, got {value!r}")
-    return int(value)
-
-
-def _tokens_or_channels_last(arguments: dict) -> None:
-    """Relation: the shape fits `channels_last` and `extra_tokens`."""
-    shape = tuple(arguments["features"].shape)
-    channels_last, extra_tokens = arguments.get("channels_last", False), arguments.get("extra_tokens", 1)
-    side = math.isqrt(max(shape[1] - extra_tokens, 0))
-    is_square_of_tokens = len(shape) == 3 and side > 0 and side * side == shape[1] - extra_tokens
-    if not is_square_of_tokens and not (channels_last and len(shape) == 4):
-        raise ValueError(
-            "features must be tokens (batch, extra_tokens + side^2, channels), or with channels_last maps "
-            f"(batch, height, width, channels), got shape {shape}, "
-            f"extra_tokens={extra_tokens} and channels_last={channels_last}"
-        )
-    if len(shape) == 4 and shape[1] > shape[2] == shape[3] > 1:
-        warnings.warn(
-            f"features of shape {shape} look channels-first already, as kdlib.features.capture returns them; "
-            f"with channels_last they are read as {shape[3]} channels of {shape[1]} x {shape[2]} positions",
-            stacklevel=3,
-        )
-
-
-@checked(_tokens_or_channels_last, features=check_features, extra_tokens=_count)
-def to_map(
-    features: Tensor, *, channels_last: bool = False, extra_tokens: int = 1
-) -> Float[Tensor, "batch channels height width"]:
-    """Transformer features that do not come from `capture`, as maps (batch, channels, height, width).
-
-    Args:
-        features: tokens (batch, extra_tokens + side^2, channels), which become a square; or with
-            `channels_last` maps (batch, height, width, channels), such as Swin's, which are turned.
-        channels_last: what a tensor of four axes is.
-        extra_tokens: so many tokens at the beginning have no place in the image (the class token, registers).
-
-    Returns:
-        A view of the features.
-
-    Raises:
-        ValueError: features of another shape.
-    """
-    if features.dim() == 4:
-        return features.permute(0, 3, 1, 2)
-    side = math.isqrt(features.shape[1] - extra_tokens)
-    return features[:, extra_tokens:].transpose(1, 2).unflatten(2, (side, side))

@@ -1,6 +1,7 @@
 """How alike two representations of the same images are: for looking, not for training."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas
 from jaxtyping import Float
@@ -52,6 +53,13 @@ def centered_kernel_alignment(
     return (hsic(first, second) / variances.clamp_min(0).sqrt()).item()
 
 
+def _by_layer(name: str, value: Any) -> Mapping[str, Tensor]:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a mapping from layers to features, got {type(value).__name__}")
+    return value
+
+
+@checked(features=_by_layer, others=_by_layer)
 def alignment_map(
     features: Mapping[str, Tensor], others: Mapping[str, Tensor], *, debiased: bool = True
 ) -> pandas.DataFrame:
