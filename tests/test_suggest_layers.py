@@ -57,6 +57,15 @@ def test_resnets_pair_stage_by_stage_at_any_size():
         assert suggest_layers(student, teacher, (3, side, side)) == [(f"layer{i}",) * 2 for i in (1, 2, 3, 4)]
 
 
+def test_the_last_stage_is_the_last_features_and_no_map_of_logits():
+    headless = torchvision.models.resnet18(num_classes=5)
+    headless.fc = nn.Identity()  # as many logits as channels of layer4, which are features all the same
+    assert suggest_layers(headless, headless, (3, 64, 64))[-1] == ("layer4", "layer4")
+    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    convolutional = nn.Sequential(*convolutions(2, 2)[0], nn.Conv2d(4, 3, 1), pool)
+    assert suggest_layers(convolutional, convolutional, (1, 16, 16))[-1] == ("1", "1")
+
+
 def test_other_architectures_pair_by_resolution():
     student = torchvision.models.shufflenet_v2_x0_5(num_classes=5)
     teacher = torchvision.models.resnet18(num_classes=5)

@@ -199,7 +199,17 @@ def whole_blocks(found: Run) -> list[Call]:
         usable = [call for call in usable if call.node in everything or call in beyond]
     # A norm, a ReLU or a permutation that stands alone after a block adds nothing to it.
     composite = {(call.depth, call.shape[2:]) for call in usable if call.name in children}
-    return [call for call in usable if call.name in children or (call.depth, call.shape[2:]) not in composite]
+    blocks = [
+        call for call in usable if call.name in children or (call.depth, call.shape[2:]) not in composite
+    ]
+    # A head that is a convolution gives a map of logits, which are no features.
+    total = max((call.depth for call in found.calls), default=0)
+    features = [
+        call
+        for call in blocks
+        if call.depth < total or call.name in children or found.logits[1:2] != call.shape[1:2]
+    ]
+    return features or blocks
 
 
 def _children(names: list[str]) -> dict[str, list[str]]:

@@ -94,10 +94,7 @@ def _blocks(role: str, model: nn.Module, image_shape: tuple[int, ...]) -> dict[s
             f"{role} has layers without a size yet (nn.Lazy...): run it on a batch of images first"
         )
     found = run(role, model, image_shape)
-    total = max((call.depth for call in found.calls), default=0)
     blocks = whole_blocks(found)
-    # A head that is a convolution gives a map of logits, which are no features.
-    blocks = [block for block in blocks if block.depth < total or block.shape[1] != found.logits[1]] or blocks
     if not blocks:
         raise ValueError(f"{role} has no layers inside whose features could be paired")
     layers = [_Layer(block.name, _resolution(block.shape), block.depth) for block in blocks]
