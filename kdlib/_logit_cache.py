@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kdlib import _files
 from kdlib.data import ImageSplit
-from kdlib.inference import predict_logits, preprocessing_of
+from kdlib.inference import check_steady, predict_logits, preprocessing_of
 
 _memory: dict[str, Tensor] = {}
 _warned: set[str] = set()
@@ -21,17 +21,23 @@ def known_or_computed(teacher: nn.Module, split: ImageSplit, device: str | torch
     """The logits of every image, read where they are known, else computed and kept."""
     weights = _digest(teacher)
     if weights is None:
-        return predict_logits(teacher, split, device=device)
+        return _computed(teacher, split, device)
     own = preprocessing_of(teacher)
     wants = "" if own is None else own.describe()
     key = hashlib.sha256(f"{weights}{wants} {split.digest()}".encode()).hexdigest()
     path = _path(key)
     logits = _memory[key] if key in _memory else _read(path)
     if logits is None or not _agrees(logits, teacher, split, device):
-        logits = predict_logits(teacher, split, device=device)
+        logits = _computed(teacher, split, device)
         _write(path, logits)
     _memory[key] = logits
     return logits.clone()
+
+
+def _computed(teacher: nn.Module, split: ImageSplit, device: str | torch.device | None) -> Tensor:
+    logits = predict_logits(teacher, split, device=device)
+    check_steady("teacher", teacher, split, device, logits)
+    return logits
 
 
 def _path(key: str) -> Path | None:

@@ -8,10 +8,16 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
+from torch.nn.parameter import is_lazy
 
 from kdlib.data import ImageSplit
+
+# By which share of the largest logit an answer may differ in another batch: bfloat16 rounds by up to 0.02.
+_UNSTEADY = 0.05
+# What a forward raises of images that it was not made for. Others, such as a full disk, are no matter of the images.
+MISFITS = (RuntimeError, AssertionError, AttributeError, LookupError, TypeError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +68,28 @@ def _scaled_and_cropped(pixels: Tensor, size: int) -> Tensor:
     return pixels[:, :, top : top + size, left : left + size]
 
 
+def network_rule(name: str, value: Any) -> nn.Module:
+    """A rule for `kdlib._checks.checked`: a network, whose weights are numbers."""
+    if isinstance(value, type) and issubclass(value, nn.Module):
+        raise TypeError(
+            f"{name} must be a network, got the class {value.__name__}: give {value.__name__}(...)"
+        )
+    if not isinstance(value, nn.Module):
+        program = isinstance(value, torch.export.ExportedProgram)
+        hint = ": give the network in it, by its .module()" if program else ""
+        raise TypeError(f"{name} must be a torch.nn.Module, got {type(value).__name__}{hint}")
+    _refuse_missing_weights(name, value)
+    return value
+
+
+def _refuse_missing_weights(name: str, model: nn.Module) -> None:
+    for path, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(tensor):
+            raise ValueError(f"{name} does not know the size of {path!r} yet: run it once on an image")
+        if tensor.is_meta:
+            raise ValueError(f"{name} has no numbers in {path!r} (device 'meta'): load its weights first")
+
+
 def preprocessing_of(model: nn.Module) -> Preprocessing | None:
     """What a network carries as its own preprocessing (`kdlib.teachers.freeze`); None where it takes its images as
     the split normalises them."""
@@ -100,7 +128,8 @@ def logits_of(output: Any) -> Tensor:
     logits = getattr(output, "logits", output)
     if not isinstance(logits, Tensor):
         raise ValueError(
-            f"the model must return a tensor of logits or an object with .logits, got {type(output)}"
+            "the model must return a tensor of logits or an object with .logits, got "
+            f"{type(output).__name__}; wrap it in a module whose forward returns the logits alone"
         )
     return logits
 
@@ -109,12 +138,30 @@ def logits_of(output: Any) -> Tensor:
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Switch every submodule to eval mode, and back to what each one was before."""
     was_training = [(module, module.training) for module in model.modules()]
-    model.eval()
     try:
+        switch(model, training=False)
         yield
     finally:
         for module, training in was_training:
             module.training = training
+
+
+def switch(model: nn.Module, *, training: bool) -> None:
+    """Switch every submodule to training or eval mode.
+
+    Raises:
+        ValueError: to training mode, of a network that computes as it did when torch.export made it.
+    """
+    try:
+        model.train(training)
+    except NotImplementedError as error:  # a graph made by torch.export refuses to be switched
+        if training:
+            raise ValueError(
+                "the model is an exported graph, which has no training mode: give the network from which it was "
+                "exported"
+            ) from error
+        for module in model.modules():
+            module.training = False
 
 
 @contextmanager
@@ -160,6 +207,7 @@ def predict_logits(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    _refuse_missing_weights("the model", model)
     device = pick_device(device)
     model.to(device)
     outputs = []
@@ -171,16 +219,59 @@ def predict_logits(
     return torch.cat(outputs).clone()
 
 
+def check_steady(
+    name: str,
+    model: nn.Module,
+    split: ImageSplit,
+    device: str | torch.device | None,
+    logits: Tensor | None = None,
+) -> None:
+    """What a network says of an image must not depend on the images beside it, nor on chance.
+
+    Args:
+        name: of the argument, for the message.
+        logits: what it said of the whole split, where that is known.
+
+    Raises:
+        ValueError: it does, although the network is in eval mode.
+    """
+    two = predict_logits(model, split.subset(torch.arange(min(2, len(split)))), device=device)
+    if logits is None:
+        logits = predict_logits(model, split.subset(torch.arange(min(8, len(split)))), device=device)
+    difference = (logits[: len(two)] - two).abs().max().item()
+    if difference > _UNSTEADY * two.abs().max().item() + 1e-4:  # NaN is refused where it would do harm
+        raise ValueError(
+            f"{name} gives other logits of the same image at each call or beside other images (by up to "
+            f"{difference:.3g}), although in eval mode: it may have been exported or traced in training mode (call "
+            ".eval() before), or call dropout or batch norm without training=self.training"
+        )
+
+
 def _logits_of_batch(model: nn.Module, images: Tensor) -> Tensor:
     try:
-        logits = logits_of(model(images))
-    except RuntimeError as error:
+        output = model(images)
+    except MISFITS as error:
         raise ValueError(
-            f"the model cannot process images of shape {tuple(images.shape)}: {error}"
+            f"the model cannot process images of shape {tuple(images.shape)}: {described(error)}{_hint(model)}"
         ) from error
+    logits = logits_of(output)
     if logits.ndim != 2 or len(logits) != len(images):
         raise ValueError(
             f"the model must return logits of shape ({len(images)}, classes) for images of shape "
             f"{tuple(images.shape)}, got {tuple(logits.shape)}"
         )
     return logits
+
+
+def _hint(model: nn.Module) -> str:
+    if not isinstance(model, fx.GraphModule):
+        return ""
+    return (
+        ". An exported graph takes only the numbers of images that it was exported for: export it with "
+        "dynamic_shapes=({0: torch.export.Dim('batch')},), or give the network itself"
+    )
+
+
+def described(error: BaseException) -> str:
+    """The message of an error that somebody else's code raised, with its kind where that says more."""
+    return str(error) if type(error) is RuntimeError else f"{type(error).__name__}: {error}"

@@ -13,9 +13,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kdlib import _files, _logit_cache, models
-from kdlib._checks import positive_integer
+from kdlib._checks import checked, positive_integer
 from kdlib.data import ImageSplit
-from kdlib.inference import Preprocessing, logits_of, preprocessing_of
+from kdlib.data.splits import is_split
+from kdlib.inference import Preprocessing, logits_of, network_rule, preprocessing_of, switch
 
 
 class FrozenTeacher(nn.Module):
@@ -37,14 +38,17 @@ class FrozenTeacher(nn.Module):
 
     def train(self, mode: bool = True) -> "FrozenTeacher":
         """Stay in eval mode, for either value of `mode`."""
-        return super().train(False)
+        self.training = False
+        switch(self.network, training=False)
+        return self
 
     def forward(self, images: Float[Tensor, "batch channels height width"]) -> Any:
         # Somebody may hold the network itself and have switched it.
-        self.network.eval()
+        switch(self.network, training=False)
         return self.network(images)
 
 
+@checked(network=network_rule)
 def freeze(
     network: nn.Module,
     *,
@@ -285,6 +289,7 @@ def _found(dataset: str, folders: list[Path]) -> tuple[dict[str, Any], Path]:
     )
 
 
+@checked(teacher=network_rule, split=is_split)
 def cached_logits(
     teacher: nn.Module, split: ImageSplit, *, device: str | torch.device | None = None
 ) -> Float[Tensor, "n classes"]:

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from kdlib import _checks, metrics
 from kdlib.data import ImageDataset, ImageSplit
-from kdlib.inference import precision_of, predict_logits
+from kdlib.inference import evaluating, network_rule, precision_of, predict_logits, switch
 from kdlib.training import schedules
 from kdlib.training.batches import Batch, Batches
 from kdlib.training.calls import wanted
@@ -37,13 +37,6 @@ def split_rule(name: str, value: Any) -> ImageSplit:
 def optional_split_rule(name: str, value: Any) -> ImageSplit | None:
     """Likewise, or None."""
     return None if value is None else split_rule(name, value)
-
-
-def network_rule(name: str, value: Any) -> nn.Module:
-    """A rule: a network that can be trained."""
-    if not isinstance(value, nn.Module):
-        raise TypeError(f"{name} must be a torch.nn.Module, got {type(value).__name__}")
-    return value
 
 
 def function_rule(name: str, value: Any) -> Callable:
@@ -125,10 +118,8 @@ def teacher_rule(name: str, value: Any) -> nn.Module | Tensor:
             )
         _checks.all_finite(f"{name} logits", value)
         return value
-    if isinstance(value, nn.Module):
-        return value
-    if callable(getattr(value, "module", None)):
-        raise ValueError(f"{name} is a {type(value).__name__}: give the network in it, by its .module()")
+    if isinstance(value, nn.Module | type | torch.export.ExportedProgram):
+        return network_rule(name, value)
     hint = "; make one of several by kdlib.teachers.combine" if isinstance(value, list | tuple) else ""
     raise TypeError(f"{name} must be a torch.nn.Module or its logits, got {type(value).__name__}{hint}")
 
@@ -169,6 +160,8 @@ def check_student(student: nn.Module, split: ImageSplit, device: torch.device) -
             f"the model's weights are {precision}: train them in float32, by model.float(); bfloat16=True computes the "
             "forward pass in less"
         )
+    with evaluating(student):
+        switch(student, training=True)  # refused of what has no training mode
     logits = predict_logits(student, split.subset(torch.arange(2)), device=device)
     if not logits.isfinite().all():
         raise ValueError(

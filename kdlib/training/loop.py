@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from kdlib import metrics
 from kdlib._checks import non_negative_number, positive_integer, positive_number
 from kdlib.data import ImageSplit
-from kdlib.inference import channels_last, logits_of, predict_logits
+from kdlib.inference import channels_last, logits_of, predict_logits, switch
 from kdlib.training import checkpoints
 from kdlib.training.batches import Batch, Batches
 from kdlib.training.objectives import Objective
@@ -99,6 +99,7 @@ class Step:
         steps: int,
     ):
         self.model, self.objective, self.recipe, self.device = model, objective, recipe, device
+        self.tried = False
         parameters = [*model.parameters()]
         if isinstance(objective, nn.Module):
             parameters += [p for p in objective.parameters() if p.requires_grad]
@@ -117,10 +118,23 @@ class Step:
         self.logits = logits.detach()
         terms = self.objective(logits.float(), batch)
         self.optimizer.zero_grad(set_to_none=True)
-        terms.total.sum().backward()
+        total = terms.total.sum()
+        if total.requires_grad:
+            total.backward()
+        if not self.tried:
+            self._refuse_without_gradient()
         self.optimizer.step()
         self.scheduler.step()
         return terms
+
+    def _refuse_without_gradient(self) -> None:
+        """In the first step: nothing that is trained may hang on the images by a thread that carries no gradient."""
+        if all(parameter.grad is None for parameter in self.model.parameters()):
+            raise ValueError(
+                "no gradient reaches the model's weights, so nothing would be trained: its forward is quantised, "
+                "detaches what it computes, or runs under torch.no_grad()"
+            )
+        self.tried = True
 
 
 def fit(
@@ -158,7 +172,7 @@ def fit(
     except KeyboardInterrupt:
         history.interrupted = True
     finally:
-        model.eval()
+        switch(model, training=False)
         if log:
             log.close()
     return history
@@ -179,7 +193,7 @@ class _Run:
     def epoch(self, epoch: int, scores: tuple[float, ...]) -> dict[str, float | int]:
         """One pass over the images."""
         started = time.perf_counter()
-        self.model.train()
+        switch(self.model, training=True)
         for norm in self.frozen_norms:
             norm.eval()
         totals = torch.zeros((), device=self.batches.device)

@@ -9,7 +9,17 @@ from torch import Tensor, nn
 from kdlib._checks import all_finite
 from kdlib.data import ImageSplit
 from kdlib.features import capture, class_gradients, teacher_features
-from kdlib.inference import evaluating, logits_of, precision_of, predict_logits, preprocessing_of, seen_by
+from kdlib.inference import (
+    MISFITS,
+    check_steady,
+    described,
+    evaluating,
+    logits_of,
+    precision_of,
+    predict_logits,
+    preprocessing_of,
+    seen_by,
+)
 from kdlib.teachers import cached_logits
 from kdlib.training.batches import Batch, Batches
 from kdlib.training.precision import bfloat16_helps
@@ -59,6 +69,8 @@ class Teacher:
         if self.network is not None:
             self._captured = capture(self.network, [*{*self.layers, *self.gradient_layers}])
             self._bfloat16 = bfloat16_helps(self.network, self.device)
+            if self.live:
+                check_steady("teacher", self.network, self.images, self.device)
             self._keep_what_fits()
 
     def logits(self, batch: Batch) -> Tensor:
@@ -172,9 +184,9 @@ class Teacher:
             try:
                 with evaluating(self.network), torch.no_grad(), autocast:
                     logits, features = self._captured(pixels)
-            except RuntimeError as error:
+            except MISFITS as error:
                 raise ValueError(
-                    f"the teacher cannot process images of shape {tuple(pixels.shape)}: {error}"
+                    f"the teacher cannot process images of shape {tuple(pixels.shape)}: {described(error)}"
                 ) from error
             self._answer = logits_of(logits).float(), features
             self._asked = batch
