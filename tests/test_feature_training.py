@@ -1,5 +1,6 @@
 """Feature losses in the training loop: against a loop by hand, cached and asked, in two stages, resumed."""
 
+import copy
 import functools
 
 import pytest
@@ -235,6 +236,60 @@ def test_teacher_features_are_those_of_eval_mode_in_the_order_of_the_images(spli
         stem = teacher.eval().stages[0](teacher.stem(split.normalized(slice(None))))
     torch.testing.assert_close(found["stages.0"], stem, rtol=1e-4, atol=1e-5)
     assert found["stages.2"].shape == (len(split), 64, 7, 7)
+
+
+class Recorded(TwoLayers):
+    """Keeps the images that it is trained on."""
+
+    def forward(self, images):
+        if self.training:
+            self.images = images.detach()
+        return super().forward(images)
+
+
+def test_a_loss_is_passed_the_labels_logits_and_gradients_that_it_names(split):
+    """Each compared with its definition: autograd on the images of the step."""
+    labels_of = {
+        image.numpy().tobytes(): label for image, label in zip(split.images, split.labels, strict=True)
+    }
+    ways = {
+        "cached": {},
+        "live": {"augment": lambda image: image.flip(-1)},
+        "views": {"augment": lambda image: image.flip(-1), "views": 2},
+    }
+    for way, options in ways.items():
+        student, teacher, steps = Recorded(seed=1), TwoLayers(seed=2), []
+
+        def loss(
+            ours, theirs, student_logits, teacher_logits, labels, student_gradients, teacher_gradients,
+            student=student, steps=steps,
+        ):  # fmt: skip
+            if student.training:
+                given = (ours, theirs, student_logits, teacher_logits, student_gradients, teacher_gradients)
+                state = copy.deepcopy(student).eval()
+                steps.append((state, student.images, labels, [values.detach().clone() for values in given]))
+            assert student_gradients.requires_grad and not teacher_gradients.requires_grad
+            assert not teacher_logits.requires_grad and not theirs.requires_grad
+            return features.hint_loss(ours, theirs) + student_gradients.square().mean()
+
+        training.match_features(
+            student, teacher, split, features=[FeatureTerm(loss, "body", "body")], epochs=1, progress=False,
+            **options,
+        )  # fmt: skip
+        assert len(steps) == 3
+        for state, images, labels, given in steps:
+            pixels = (images * split.std[:, None, None] + split.mean[:, None, None]) * 255
+            original = pixels.round().to(torch.uint8).flip(-1) if options else pixels.round().to(torch.uint8)
+            assert labels.tolist() == [labels_of[image.numpy().tobytes()] for image in original], way
+            expected = []
+            for network in (state, teacher):
+                hidden = network.body(images.flatten(1))
+                logits = network.head(hidden.relu())
+                own = logits[torch.arange(len(labels)), labels].sum()
+                expected.append((hidden, logits, torch.autograd.grad(own, hidden)[0]))
+            (s, z, g), (t, v, h) = expected
+            for found, reference in zip(given, (s, t, z, v, g, h), strict=True):
+                torch.testing.assert_close(found, reference.detach(), rtol=1e-3, atol=1e-4)
 
 
 # --- bad input
