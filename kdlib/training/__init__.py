@@ -90,7 +90,7 @@ def train(
         weight_decay: AdamW's decoupled weight decay.
         label_smoothing: s above, in [0, 1].
         task_loss: (student_logits, labels) -> scalar, in place of cross-entropy; for several labels an image
-            `torch.nn.functional.binary_cross_entropy_with_logits`.
+            `torch.nn.functional.binary_cross_entropy_with_logits`. The parameters of a module are trained as well.
         seed: fixes the order of the images, dropout and augmentation. Two runs from the same initial weights
             with the same number of threads are bit-identical. The initial weights are the caller's:
             `models.build(name, seed=seed)`.
@@ -102,7 +102,8 @@ def train(
             arXiv 1905.04899).
         views: so many fixed views an image, drawn once by `augment`, in place of new ones in every step; they
             are used equally often.
-        validation: its accuracy is recorded after every epoch.
+        validation: its accuracy is recorded after every epoch; its mean average precision where images have
+            several labels.
         progress: True for a progress display, False for silence, or a callable that takes records
             (`kdlib.training.progress`).
         checkpoint: a file, rewritten after every epoch. Where it exists, training continues from it and ends
@@ -193,7 +194,7 @@ def distill(
             the teacher's logits are not asked for, and its classes may be others than the student's.
         loss: the teacher's term, any function (student_logits, teacher_logits) -> scalar, such as those of
             `kdlib.losses`. `temperature` and `labels` are passed where its signature names them; other settings
-            are made by functools.partial.
+            are made by functools.partial. The parameters of a module are trained as well.
         features: feature losses (`kdlib.features.FeatureTerm`). The teacher's features are computed once, as
             its logits are, unless the images change in every step or they would take more than 1 GiB. For the
             two stages of FitNets, call `match_features` first.
