@@ -17,6 +17,8 @@ from kdlib.features._checks import check_network
 from kdlib.features.layouts import Testimony, Witness, first_tensor, layout_of, with_first_tensor
 from kdlib.inference import evaluating, logits_of
 
+__all__ = ["CapturedModel", "capture"]
+
 
 def _names(name: str, value: Any) -> tuple[str, ...]:
     layers = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else None

@@ -20,6 +20,8 @@ from kdlib.features._checks import (
     unit_rows,
 )
 
+__all__ = ["flow_loss", "flow_matrix", "mmd_loss"]
+
 TwoMaps = tuple[Float[Tensor, "batch _ _ _"], Float[Tensor, "batch _ _ _"]]
 
 

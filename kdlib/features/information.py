@@ -24,6 +24,13 @@ from kdlib.features._checks import (
     unit_rows,
 )
 
+__all__ = [
+    "ContrastiveLoss",
+    "VariationalInformationLoss",
+    "contrastive_loss",
+    "variational_information_loss",
+]
+
 _LEAST_VARIANCE = 1e-5
 
 

@@ -12,6 +12,8 @@ from kdlib._checks import checked
 from kdlib.features._checks import check_network
 from kdlib.features.blocks import run, whole_blocks
 
+__all__ = ["suggest_layers"]
+
 # A pair of stages costs the octaves between their resolutions plus the difference of their depths (0 to 1).
 # A stage left out costs this: four stages at half the resolution each are paired by resolution, not by rank.
 _COST_OF_LEAVING_OUT = 0.75

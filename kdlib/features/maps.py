@@ -18,6 +18,15 @@ from kdlib.features._checks import (
     unit_rows,
 )
 
+__all__ = [
+    "attention_map",
+    "attention_transfer_loss",
+    "class_gradients",
+    "gradcam_map",
+    "gradcam_transfer_loss",
+    "hint_loss",
+]
+
 _USE_REGRESSOR = "bring the student's features to the teacher's shape with kdlib.features.Regressor"
 _USE_POOLING = "pool the larger map, for example with torch.nn.functional.adaptive_avg_pool2d"
 

@@ -17,6 +17,13 @@ from torch import Tensor
 from kdlib._checks import checked, non_negative_number, positive_integer, positive_number
 from kdlib.features._checks import feature_pair, rescaled, unit_rows
 
+__all__ = [
+    "correlation_congruence_loss",
+    "probabilistic_transfer_loss",
+    "relational_loss",
+    "similarity_loss",
+]
+
 
 @feature_pair()
 def similarity_loss(

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from kdlib._checks import checked, positive_integer
 from kdlib.features._checks import check_features, to_map_advice
 
+__all__ = ["Regressor", "to_map"]
+
 
 def _optional_height_and_width(name: str, value: Any) -> tuple[int, int] | None:
     if value is None:

@@ -10,6 +10,8 @@ from torch import Tensor
 from kdlib._checks import checked
 from kdlib.features._checks import check_features, check_match
 
+__all__ = ["alignment_map", "centered_kernel_alignment"]
+
 
 def _same_images(arguments: dict) -> None:
     features, others = arguments["features"], arguments["others"]

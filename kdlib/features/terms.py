@@ -15,6 +15,8 @@ from kdlib.data import ImageSplit
 from kdlib.features.capturing import capture
 from kdlib.inference import channels_last, evaluating, pick_device, seen_by
 
+__all__ = ["FeatureTerm", "teacher_features"]
+
 Layers = str | tuple[str, ...]
 
 
@@ -50,6 +52,11 @@ class FeatureTerm:
 
     def __post_init__(self) -> None:
         non_negative_number("weight", self.weight)
+        for name in ("student_layer", "teacher_layer"):
+            if isinstance(layers := getattr(self, name), tuple | list) and len(layers) < 2:
+                raise ValueError(f"{name} must be the name of a layer, or two names, got {layers!r}")
+        if not isinstance(self.regressor, bool | nn.Module):
+            raise TypeError(f"regressor must be True, False or a module, got {self.regressor!r:.80}")
         if not isinstance(self.student_layer, str):
             object.__setattr__(self, "student_layer", tuple(self.student_layer))
             if isinstance(self.teacher_layer, str | Tensor) or len(self.teacher_layer) != len(

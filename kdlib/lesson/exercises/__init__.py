@@ -4,21 +4,20 @@ An answer is judged by what it does on several inputs, never by how it is writte
 answer never raises; the name of an exercise that does not exist is a ValueError, a slip in the notebook.
 """
 
+import importlib
+import pkgutil
 from typing import Any
 
-from kdlib.lesson.exercises import (  # noqa: F401  (register their exercises)
-    lesson00,
-    lesson01,
-    lesson02,
-    lesson03,
-    lesson04,
-    lesson05,
-)
 from kdlib.lesson.exercises._core import REGISTRY, Exercise, get
 from kdlib.lesson.exercises._judge import judge
 from kdlib.lesson.exercises._verdict import Hint, Solution, Verdict
 
 __all__ = ["Exercise", "Hint", "Solution", "Verdict", "check", "get", "hint", "names", "solution"]
+
+# The exercises of a lesson are registered by importing the file that defines them.
+for _file in pkgutil.iter_modules(__path__):
+    if _file.name.startswith("lesson"):
+        importlib.import_module(f"{__name__}.{_file.name}")
 
 _hints_shown: dict[str, int] = {}
 
