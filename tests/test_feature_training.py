@@ -333,6 +333,11 @@ def test_terms_that_cannot_be_computed_are_refused_before_training(split):
         training.match_features(TwoLayers(), TwoLayers(), split, features=[], epochs=1)
     with pytest.raises(ValueError, match="weight must be at least 0"):
         hint(weight=-1)
+    for layers in (("body",), ()):
+        with pytest.raises(ValueError, match="student_layer must be the name of a layer, or two names"):
+            FeatureTerm(features.hint_loss, layers, layers)
+        with pytest.raises(ValueError, match="teacher_layer must be the name of a layer, or two names"):
+            FeatureTerm(features.hint_loss, "body", layers)
 
 
 def test_a_checkpoint_knows_a_loss_by_name_and_options():
