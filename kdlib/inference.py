@@ -114,12 +114,23 @@ def precision_of(model: nn.Module) -> torch.dtype:
 def pick_device(device: str | torch.device | None = None) -> torch.device:
     """The given device, or the best one that this machine has: CUDA, then Apple's MPS, then the CPU."""
     if device is not None:
-        return torch.device(device)
+        return _named_device(device)
     if torch.cuda.is_available():
         return torch.device("cuda")
     if torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
+
+
+def _named_device(device: Any) -> torch.device:
+    try:
+        named = torch.device(device)
+        torch.zeros(1, device=named)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(f"device={device!r:.80} cannot compute here: {str(error).splitlines()[0]}") from error
+    if named.type == "meta":
+        raise ValueError("device='meta' holds no numbers: give 'cpu', or None for the best one that is here")
+    return named
 
 
 def logits_of(output: Any) -> Tensor:
@@ -195,11 +206,13 @@ def predict_logits(
     *,
     batch_size: int = 100,
     device: str | torch.device | None = None,
+    bfloat16: bool = False,
 ) -> Float[Tensor, "n classes"]:
     """Logits of every image of `split`, in order, as float32 on the CPU.
 
     Runs in eval mode and restores each submodule's mode. The model stays on `device`
     (chosen by `pick_device` where it is None). A network that carries a preprocessing of its own gets it.
+    With `bfloat16` it computes in bfloat16 what may be.
 
     Raises:
         ValueError: the model does not accept images of this shape, or returns something else than
@@ -211,7 +224,8 @@ def predict_logits(
     device = pick_device(device)
     model.to(device)
     outputs = []
-    with evaluating(model), channels_last(model), torch.inference_mode():
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
+    with evaluating(model), channels_last(model), torch.inference_mode(), autocast:
         for start in range(0, len(split), batch_size):
             positions = torch.arange(start, min(start + batch_size, len(split)))
             outputs.append(_logits_of_batch(model, seen_by(model, split, positions).to(device)).float().cpu())

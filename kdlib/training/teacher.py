@@ -20,7 +20,7 @@ from kdlib.inference import (
     preprocessing_of,
     seen_by,
 )
-from kdlib.teachers import cached_logits
+from kdlib._logit_cache import known_or_computed
 from kdlib.training.batches import Batch, Batches
 from kdlib.training.precision import bfloat16_helps
 
@@ -58,6 +58,7 @@ class Teacher:
         given: Mapping[str, Tensor] | None = None,
     ):
         self.images, self.views = batches.stored, batches.views
+        self._changed = batches.changed_by is not None
         self.live, self.device = batches.live, batches.device
         self.layers, self.gradient_layers = list(dict.fromkeys(layers)), list(dict.fromkeys(gradient_layers))
         self.network = source if isinstance(source, nn.Module) else None
@@ -137,7 +138,9 @@ class Teacher:
 
     def _known_logits(self) -> Tensor:
         if self._logits is None:
-            logits = cached_logits(self.network, self.images, device=self.device)
+            # Views are answered as they would be in every step; the images as they are, exactly.
+            bfloat16 = self._bfloat16 and self._changed
+            logits = known_or_computed(self.network, self.images, self.device, bfloat16=bfloat16)
             self._refuse_not_finite(logits, torch.arange(len(logits)))
             self._logits = logits.to(self.device)
         return self._logits
