@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlib._checks import all_finite
+from kdlib._logit_cache import known_or_computed
 from kdlib.data import ImageSplit
 from kdlib.features import capture, class_gradients, teacher_features
 from kdlib.inference import (
@@ -20,7 +21,6 @@ from kdlib.inference import (
     preprocessing_of,
     seen_by,
 )
-from kdlib._logit_cache import known_or_computed
 from kdlib.training.batches import Batch, Batches
 from kdlib.training.precision import bfloat16_helps
 
