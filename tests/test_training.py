@@ -346,9 +346,9 @@ class Views(nn.Module):
 def test_student_and_teacher_see_the_same_augmented_view(split):
     student, teacher = Views(), Views()
     training.distill(student, teacher, split, epochs=2, augment=random_crop_flip(), progress=False)
-    # The first view of each is the check of shapes.
-    pairs = list(zip(student.views[1:], teacher.views[1:], strict=True))
-    assert len(pairs) == 6
+    # What comes before the six steps are checks on a few images.
+    assert sum(len(view) for view in teacher.views[:-6]) <= 20
+    pairs = list(zip(student.views[-6:], teacher.views[-6:], strict=True))
     assert all(torch.equal(a, b) for a, b in pairs)
     assert not torch.equal(pairs[0][0].sum(), pairs[3][0].sum())
 
