@@ -41,6 +41,11 @@ class Preprocessing:
         """Images (batch, channels, height, width), uint8 or floating-point numbers in [0, 255], normalised."""
         if pixels.shape[1] == 1 < len(self.mean):
             pixels = pixels.expand(-1, len(self.mean), -1, -1)
+        if pixels.shape[1] != len(self.mean):
+            raise ValueError(
+                f"a network whose preprocessing has {len(self.mean)} means cannot see images of {pixels.shape[1]} "
+                f"channels, got shape {tuple(pixels.shape)}"
+            )
         pixels = pixels.float()
         if self.size is not None and pixels.shape[2:] != (self.size, self.size):
             pixels = _scaled_and_cropped(pixels, self.size)
@@ -61,10 +66,11 @@ class Preprocessing:
 
 def _scaled_and_cropped(pixels: Tensor, size: int) -> Tensor:
     height, width = pixels.shape[2:]
-    factor = size / min(height, width)
-    scaled = max(size, round(height * factor)), max(size, round(width * factor))
+    shorter = min(height, width)
+    # Rounded as torchvision rounds: the longer side down, the margins to the nearest.
+    scaled = size * height // shorter, size * width // shorter
     pixels = F.interpolate(pixels, scaled, mode="bilinear", antialias=True, align_corners=False)
-    top, left = (scaled[0] - size) // 2, (scaled[1] - size) // 2
+    top, left = round((scaled[0] - size) / 2), round((scaled[1] - size) / 2)
     return pixels[:, :, top : top + size, left : left + size]
 
 
@@ -90,10 +96,26 @@ def _refuse_missing_weights(name: str, model: nn.Module) -> None:
             raise ValueError(f"{name} has no numbers in {path!r} (device 'meta'): load its weights first")
 
 
+def statistic_rule(name: str, value: Any) -> Tensor | None:
+    """A rule for `kdlib._checks.checked`: a number for each channel, in units of pixels in [0, 1], or None."""
+    if value is None:
+        return None
+    try:
+        numbers = torch.as_tensor(value, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name} must hold a number for each channel, got {value!r:.80}") from error
+    if numbers.ndim != 1 or not len(numbers) or not numbers.isfinite().all() or numbers.abs().max() > 10:
+        raise ValueError(
+            f"{name} must hold a finite number for each channel, in units of pixels in [0, 1], got {value!r}"
+        )
+    return numbers
+
+
 def preprocessing_of(model: nn.Module) -> Preprocessing | None:
     """What a network carries as its own preprocessing (`kdlib.teachers.freeze`); None where it takes its images as
     the split normalises them."""
-    return getattr(model, "preprocessing", None)
+    own = getattr(model, "preprocessing", None)
+    return own if isinstance(own, Preprocessing) else None  # a network may have a layer of that name
 
 
 def seen_by(
@@ -122,12 +144,19 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
     return torch.device("cpu")
 
 
+def device_rule(name: str, value: Any) -> torch.device | None:
+    """A rule for `kdlib._checks.checked`: a device that computes here, or None."""
+    return None if value is None else _named_device(value)
+
+
 def _named_device(device: Any) -> torch.device:
     try:
         named = torch.device(device)
         torch.zeros(1, device=named)
     except (RuntimeError, AssertionError, TypeError) as error:
-        raise ValueError(f"device={device!r:.80} cannot compute here: {str(error).splitlines()[0]}") from error
+        raise ValueError(
+            f"device={device!r:.80} cannot compute here: {str(error).splitlines()[0]}"
+        ) from error
     if named.type == "meta":
         raise ValueError("device='meta' holds no numbers: give 'cpu', or None for the best one that is here")
     return named
@@ -189,8 +218,9 @@ def on_device(model: nn.Module, device: torch.device) -> Iterator[None]:
 @contextmanager
 def channels_last(model: nn.Module) -> Iterator[None]:
     """Lay the weights out as convolutions on a CPU like them, up to twice as fast, and then as they were."""
-    if any(p.ndim == 4 and not p.is_contiguous() for p in model.parameters()):
-        yield  # they are already, and whoever did it will undo it
+    parameters = [*model.parameters()]
+    if any(p.ndim == 4 and not p.is_contiguous() for p in parameters) or any(p.ndim == 5 for p in parameters):
+        yield  # they are already, and whoever did it will undo it; or there are maps of three dimensions
         return
     model.to(memory_format=torch.channels_last)
     try:

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import math
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,18 @@ from torch import Tensor, nn
 
 from kdlib import _files, _logit_cache, models
 from kdlib._checks import checked, positive_integer
+from kdlib._checks import logits as logits_rule
 from kdlib.data import ImageSplit
 from kdlib.data.splits import is_split
-from kdlib.inference import Preprocessing, logits_of, network_rule, preprocessing_of, switch
+from kdlib.inference import (
+    Preprocessing,
+    device_rule,
+    logits_of,
+    network_rule,
+    preprocessing_of,
+    statistic_rule,
+    switch,
+)
 
 
 class FrozenTeacher(nn.Module):
@@ -48,7 +58,11 @@ class FrozenTeacher(nn.Module):
         return self.network(images)
 
 
-@checked(network=network_rule)
+def _optional_size(name: str, value: Any) -> int | None:
+    return None if value is None else positive_integer(name, value)
+
+
+@checked(network=network_rule, mean=statistic_rule, std=statistic_rule, size=_optional_size)
 def freeze(
     network: nn.Module,
     *,
@@ -80,26 +94,16 @@ def freeze(
     return FrozenTeacher(inner, _preprocessing(mean, std, size))
 
 
-def _preprocessing(mean: Any, std: Any, size: int | None) -> Preprocessing:
+def _preprocessing(mean: Tensor | None, std: Tensor | None, size: int | None) -> Preprocessing:
     if mean is None or std is None:
         raise ValueError(f"mean and std must both be given, got mean={mean!r} and std={std!r}")
-    mean, std = (_statistic(name, values) for name, values in (("mean", mean), ("std", std)))
     if len(mean) != len(std):
         raise ValueError(
             f"mean and std must have one number for each channel, got {len(mean)} and {len(std)}"
         )
     if not (std > 0).all():
         raise ValueError(f"std must be above 0, got {std.tolist()}")
-    return Preprocessing(mean, std, None if size is None else positive_integer("size", size))
-
-
-def _statistic(name: str, values: Any) -> Tensor:
-    numbers = torch.as_tensor(values, dtype=torch.float32)
-    if numbers.ndim != 1 or not len(numbers) or not numbers.isfinite().all() or numbers.abs().max() > 10:
-        raise ValueError(
-            f"{name} must hold a finite number for each channel, in units of pixels in [0, 1], got {values!r}"
-        )
-    return numbers
+    return Preprocessing(mean, std, size)
 
 
 COMBINATIONS = ("probabilities", "logits")
@@ -110,7 +114,7 @@ class CombinedTeacher(nn.Module):
 
     def __init__(self, members: Sequence[nn.Module], by: str):
         super().__init__()
-        self.members = nn.ModuleList(freeze(member) for member in members)
+        self.members = nn.ModuleList(members)
         self.by = by
         own = [preprocessing_of(member) is not None for member in self.members]
         if any(own) and not all(own):
@@ -119,9 +123,7 @@ class CombinedTeacher(nn.Module):
                 "kdlib.teachers.freeze(network, mean=..., std=...)"
             )
         # Members that want their images differently get plain pixels here, and each prepares its own.
-        channels = (
-            max((len(preprocessing_of(member).mean) for member in self.members), default=1) if any(own) else 0
-        )
+        channels = min(len(preprocessing_of(member).mean) for member in self.members) if any(own) else 0
         self.preprocessing = Preprocessing(torch.zeros(channels), torch.ones(channels)) if any(own) else None
 
     def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
@@ -129,13 +131,41 @@ class CombinedTeacher(nn.Module):
             [logits_of(member(self._for(member, images))) for member in self.members], self.by
         )
 
+    def extra_repr(self) -> str:
+        """What is computed here besides the members' weights: caches of answers tell combinations apart by it."""
+        own = [preprocessing_of(member) for member in self.members]
+        return f"by={self.by!r}, preprocessing={[one and one.describe() for one in own]}"
+
     def _for(self, member: nn.Module, images: Tensor) -> Tensor:
         own = preprocessing_of(member)
         return images if own is None else own(images * 255)
 
 
+def _listed(name: str, value: Any) -> list:
+    if isinstance(value, nn.Module | Tensor | str) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be a list of networks or of logits, got {type(value).__name__}")
+    listed = list(value)
+    _refuse_others(listed, nn.Module | Tensor)
+    return listed
+
+
+def _refuse_others(teachers: Sequence[Any], kinds: Any) -> None:
+    for number, teacher in enumerate(teachers):
+        if not isinstance(teacher, kinds):
+            raise ValueError(
+                f"teachers must all be networks, or all be logits, got {type(teacher).__name__} at position {number}"
+            )
+
+
+def _combination(name: str, value: Any) -> str:
+    if value not in COMBINATIONS:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, COMBINATIONS))}, got {value!r}")
+    return value
+
+
+@checked(teachers=_listed, by=_combination)
 def combine(
-    teachers: Sequence[nn.Module | Float[Tensor, "n classes"]], *, by: str = "probabilities"
+    teachers: Sequence[nn.Module | Tensor], *, by: str = "probabilities"
 ) -> nn.Module | Float[Tensor, "n classes"]:
     """Several teachers as one, which every function that takes a teacher takes.
 
@@ -147,35 +177,33 @@ def combine(
     the gradient of the mean of the softened probabilities, where all weights are equal.
 
     Args:
-        teachers: at least one network each, or the logits of each on the same images.
+        teachers: at least one network each, or the logits (n, classes) of each on the same images.
         by: "probabilities" or "logits".
 
     Returns:
-        A network, or logits where logits were given. Layers of the k-th network are "members.k.network.LAYER".
+        A network, or logits where logits were given. Its members are the networks themselves, in the mode in which
+        they are; layers of the k-th are "members.k.LAYER".
 
     Raises:
         ValueError: no teachers, networks mixed with logits, other numbers of classes, an unknown `by`.
     """
-    teachers = list(teachers)
-    if by not in COMBINATIONS:
-        raise ValueError(f"by must be one of {', '.join(map(repr, COMBINATIONS))}, got {by!r}")
     if not teachers:
         raise ValueError("teachers must hold at least one teacher")
     if all(isinstance(teacher, Tensor) for teacher in teachers):
+        for number, values in enumerate(teachers):
+            logits_rule(f"teachers[{number}]", values)
         return combined_logits(teachers, by)
-    for number, teacher in enumerate(teachers):
-        if not isinstance(teacher, nn.Module):
-            raise ValueError(
-                f"teachers must all be networks, or all be logits, got {type(teacher).__name__} at position {number}"
-            )
+    _refuse_others(teachers, nn.Module)
     return CombinedTeacher(teachers, by)
 
 
-def combined_logits(logits: Sequence[Float[Tensor, "n classes"]], by: str) -> Float[Tensor, "n classes"]:
+def combined_logits(logits: Sequence[Tensor], by: str) -> Float[Tensor, "n classes"]:
     """The logits of several teachers as one: see `combine`."""
     shapes = {tuple(values.shape) for values in logits}
     if len(shapes) > 1:
         raise ValueError(f"teachers must have logits of one shape, got {sorted(shapes)}")
+    if any(len(shape) != 2 for shape in shapes):
+        raise ValueError(f"teachers must have logits of shape (n, classes), got {sorted(shapes)}")
     stacked = torch.stack([values.float() for values in logits])
     if by == "logits":
         return stacked.mean(dim=0)
@@ -199,6 +227,23 @@ def manifest(dataset: str = "fashion-mnist") -> dict[str, Any]:
     return _found(dataset, _folders())[0]
 
 
+def _name(name: str, value: Any) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise TypeError(f"{name} must be a name of kdlib.data.load, got {type(value).__name__} {value!r:.80}")
+    return str(value)
+
+
+def _folder(name: str, value: Any) -> Path | None:
+    if value is None:
+        return None
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be a path, got {type(value).__name__} {value!r:.80}")
+    if not os.fspath(value) or not Path(value).is_dir():
+        raise FileNotFoundError(f"{name}={str(value)!r} is no folder that is there")
+    return Path(value)
+
+
+@checked(dataset=_name, folder=_folder)
 def load(dataset: str = "fashion-mnist", *, folder: str | Path | None = None) -> FrozenTeacher:
     """The trained teacher of `dataset`: on the CPU, in eval mode, frozen.
 
@@ -289,7 +334,7 @@ def _found(dataset: str, folders: list[Path]) -> tuple[dict[str, Any], Path]:
     )
 
 
-@checked(teacher=network_rule, split=is_split)
+@checked(teacher=network_rule, split=is_split, device=device_rule)
 def cached_logits(
     teacher: nn.Module, split: ImageSplit, *, device: str | torch.device | None = None
 ) -> Float[Tensor, "n classes"]:

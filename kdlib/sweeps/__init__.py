@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas
 import torch
 from jaxtyping import Float
@@ -15,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdlib import models
-from kdlib._checks import fraction, positive_number
+from kdlib._checks import all_finite, checked, fraction, positive_integer, positive_number
 from kdlib.data import ImageSplit
 from kdlib.inference import predict_logits
 from kdlib.losses import soft_target_loss
-from kdlib.sweeps import mapping
+from kdlib.sweeps import arguments, mapping
 from kdlib.sweeps.backends import Cell
 from kdlib.sweeps.journal import Row, recorded_setting
 from kdlib.sweeps.mapping import CellProgress, iterate_cells, map_cells
@@ -29,14 +30,21 @@ from kdlib.training import LEARNING_RATE, WEIGHT_DECAY, checks
 from kdlib.training.augmentation import checked_augment
 from kdlib.training.loop import Recipe
 from kdlib.training.objectives import DistillationObjective, Loss, TaskLoss
+from kdlib.training.progress import progress_rule
 from kdlib.training.schedules import constant
 from kdlib.training.teacher import Teacher
 
 __all__ = ["iterate", "iterate_cells", "map_cells", "run"]
 
 SETTINGS = ["temperature", "alpha", "seed"]
+OPTIONS = ("epochs", "batch_size", "learning_rate", "weight_decay", "augment", "mix", "views", "bfloat16")
 
 
+@checked(
+    student=arguments.name_or_builder, teacher=checks.teacher_rule, split=checks.split_rule, test=checks.split_rule,
+    temperatures=arguments.list_of(positive_number), alphas=arguments.list_of(fraction), seeds=arguments.list_of(arguments.seed), epochs=positive_integer,
+    workers=mapping.workers_rule, results=checks.file_rule,
+)  # fmt: skip
 def run(
     student: str | Builder,
     teacher: nn.Module | Float[Tensor, "_n _classes"],
@@ -88,7 +96,6 @@ def run(
             fit the images; before anything starts. Also as `iterate_cells`.
         RuntimeError: every student failed.
     """
-    temperatures, alphas, seeds = list(temperatures), list(alphas), list(seeds)
     rows = iterate(
         student, teacher, split, test, temperatures=temperatures, alphas=alphas, seeds=seeds, epochs=epochs,
         workers=workers, client=client, results=results, **options,
@@ -99,6 +106,12 @@ def run(
     return table
 
 
+@checked(
+    student=arguments.name_or_builder, teacher=checks.teacher_rule, split=checks.split_rule, test=checks.split_rule,
+    temperatures=arguments.list_of(positive_number), alphas=arguments.list_of(fraction), seeds=arguments.list_of(arguments.seed),
+    workers=mapping.workers_rule, results=checks.file_rule, test_logits=arguments.optional_logits,
+    progress=progress_rule, **{name: checks.training_rules[name] for name in OPTIONS},
+)  # fmt: skip
 def iterate(
     student: str | Builder,
     teacher: nn.Module | Float[Tensor, "_n _classes"],
@@ -143,9 +156,9 @@ def iterate(
     Raises:
         ValueError: as `run`, at the call.
     """
-    temperatures = _numbers("temperatures", temperatures, positive_number)
-    alphas = _numbers("alphas", alphas, fraction)
-    seeds = _numbers("seeds", seeds, _seed)
+    temperatures = arguments.numbers("temperatures", temperatures, positive_number)
+    alphas = arguments.numbers("alphas", alphas, fraction)
+    seeds = arguments.numbers("seeds", seeds, arguments.seed)
     recipe = Recipe(
         epochs,
         batch_size,
@@ -194,9 +207,6 @@ def _students(
     bfloat16: bool | None,
 ) -> StudentTrainer:
     """The student's and the teacher's part of a sweep, checked against the images."""
-    teacher = checks.teacher_rule("teacher", teacher)
-    for name, images in (("split", split), ("test", test)):
-        checks.split_rule(name, images)
     if isinstance(teacher, nn.Module):
         if test_logits is not None:
             raise ValueError("test_logits is for a teacher given by its logits; this teacher is a module")
@@ -209,6 +219,12 @@ def _students(
             raise ValueError(
                 f"{name} must be logits with a row for each of the {len(images)} images, "
                 f"got shape {tuple(rows.shape)}"
+            )
+    if test_logits is not None:
+        all_finite("test_logits", test_logits)
+        if test_logits.shape[1] != logits.shape[1]:
+            raise ValueError(
+                f"test_logits must have the teacher's {logits.shape[1]} classes, got shape {tuple(test_logits.shape)}"
             )
     if recipe.mix is None and recipe.augment is None:
         teacher = logits
@@ -228,11 +244,6 @@ def _builder(student: str | Builder, split: ImageSplit, classes: int) -> Builder
         return functools.partial(
             models.build, student, num_classes=classes, in_channels=channels, image_size=height
         )
-    if isinstance(student, nn.Module) or not callable(student):
-        raise ValueError(
-            f"student must be a name or a function that builds a network, got {type(student).__name__}: "
-            "every cell needs a new one"
-        )
     return student
 
 
@@ -251,9 +262,21 @@ def _checked_student(students: StudentTrainer, classes: int) -> nn.Module:
                 f"student and teacher must have the same classes: student logits have shape "
                 f"(batch, {shape[1]}), teacher logits (batch, {classes})"
             )
-        if images.has_classes and images.labels.max() >= classes:
+        if not images.has_classes:
+            _refuse_unscored(name, images, classes)
+        elif images.labels.max() >= classes:
             raise ValueError(f"{name} has labels up to {images.labels.max()}, the teacher {classes} classes")
     return first
+
+
+def _refuse_unscored(name: str, images: ImageSplit, classes: int) -> None:
+    """Several labels an image are scored class by class, where each is there or is not."""
+    if images.labels.shape[1] != classes:
+        raise ValueError(
+            f"{name} has labels of shape {tuple(images.labels.shape)}, the teacher {classes} classes"
+        )
+    if name == "test" and not ((images.labels == 0) | (images.labels == 1)).all():
+        raise ValueError("test must have labels that are 0 or 1, or class numbers, got soft labels")
 
 
 def _check_losses(students: StudentTrainer, network: nn.Module) -> None:
@@ -286,18 +309,3 @@ def _repeat_controls(rows: Iterator[Row], temperatures: list[float]) -> Iterator
     for row in rows:
         repeated = temperatures if row["temperature"] is None else [row["temperature"]]
         yield from (row | {"temperature": temperature} for temperature in repeated)
-
-
-def _numbers(name: str, values: Iterable, rule: Callable[[str, Any], Any]) -> list:
-    numbers = [rule(f"{name}[{position}]", value) for position, value in enumerate(values)]
-    if not numbers:
-        raise ValueError(f"{name} must not be empty")
-    if len(set(numbers)) < len(numbers):
-        raise ValueError(f"{name} must not hold a value twice, got {numbers}")
-    return numbers
-
-
-def _seed(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be a whole number, got {value!r}")
-    return value.__index__()

@@ -7,7 +7,8 @@ import hashlib
 import inspect
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,10 @@ def describe(value: Any) -> Any:
         return f"{type(value).__name__} {structure} {_digest_of_tensors(*value.state_dict().values())}"
     if inspect.isroutine(value):
         return _describe_function(value)
-    return f"{type(value).__name__} {_short_digest(cloudpickle.dumps(value))}"
+    try:
+        return f"{type(value).__name__} {_short_digest(cloudpickle.dumps(value))}"
+    except (TypeError, pickle.PicklingError):  # a lock, say: no content of it decides a result
+        return type(value).__name__
 
 
 def _describe_function(function: Callable) -> str:
@@ -131,7 +135,26 @@ def _describe_function(function: Callable) -> str:
         source = inspect.getsource(function).encode()
     except (OSError, TypeError):  # typed at a prompt, or built in
         source = getattr(getattr(function, "__code__", None), "co_code", b"")
-    return f"{function.__module__}.{function.__qualname__} {_short_digest(source)}"
+    return f"{function.__module__}.{function.__qualname__} {_short_digest(source, *_enclosed(function))}"
+
+
+def _enclosed(function: Callable) -> Iterator[bytes]:
+    """What a function brings along besides its source: defaults, and the values of names of the functions around it."""
+    values = [*(getattr(function, "__defaults__", None) or ())]
+    values += (getattr(function, "__kwdefaults__", None) or {}).items()
+    values += [
+        cell.cell_contents for cell in getattr(function, "__closure__", None) or () if _is_filled(cell)
+    ]
+    for value in values:
+        if value is not function:
+            yield json.dumps(describe(value)).encode()
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False
 
 
 def _digest_of_tensors(*tensors: Tensor) -> str:

@@ -1,5 +1,6 @@
 """The students of a sweep: trained alone or several together, and measured."""
 
+import copy
 import itertools
 import math
 import time
@@ -96,9 +97,10 @@ class StudentTrainer:
 
     def _alone(self, students: list[nn.Module], group: Group) -> list[float]:
         [student], [cell] = students, group
+        loss, task_loss = (_anew(one) for one in (self.loss, self.task_loss))
         history = distill(
             student, self.teacher, self.split, temperature=cell["temperature"] or 1.0, alpha=cell["alpha"],
-            loss=self.loss, task_loss=self.task_loss, progress=False, device="cpu",
+            loss=loss, task_loss=task_loss, progress=False, device="cpu",
             **vars(replace(self.recipe, seed=cell["seed"])),
         )  # fmt: skip
         return [history.records[-1]["loss"]]
@@ -128,6 +130,12 @@ class StudentTrainer:
             "ece": metrics.calibration_error(logits, self.test),
             "agreement": metrics.agreement(logits, self.test_logits, self.test) if known else float("nan"),
         }
+
+
+def _anew(loss: Callable) -> Callable:
+    """A loss whose parameters begin anew for each student, where it is a module that has some."""
+    module = getattr(loss, "func", loss)
+    return copy.deepcopy(loss) if isinstance(module, nn.Module) else loss
 
 
 def even_groups(cells: Sequence[Cell], processes: int, most: int) -> list[Group]:

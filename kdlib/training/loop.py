@@ -1,5 +1,6 @@
 """The one training loop behind `kdlib.training`: labels, logits and features differ only in their objective."""
 
+import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -99,6 +100,7 @@ class Step:
         steps: int,
     ):
         self.model, self.objective, self.recipe, self.device = model, objective, recipe, device
+        self.logits: Tensor | None = None  # of the last batch
         self.tried = False
         parameters = [*model.parameters()]
         if isinstance(objective, nn.Module):
@@ -153,7 +155,7 @@ def fit(
     run = _Run(model, batches, objective, recipe, make_reporter(progress))
     path = Path(checkpoint) if checkpoint is not None else None
     # Described only where it is written down: a live teacher is asked for it.
-    settings = recipe.describe() | objective.describe() | {"split": batches.stored.digest()} if path else {}
+    settings = recipe.describe() | objective.describe() | _describe(batches.stored) if path else {}
     history = run.resume(path, settings) if path else History()
     log = TensorBoardLog(log_dir) if log_dir is not None else None
     # Batches and dropout draw from the global generator; the caller gets it back untouched.
@@ -218,7 +220,7 @@ class _Run:
             return self.step(batch)
         except ValueError as error:
             # A loss refuses logits that are not finite: in the middle of a training the student has diverged.
-            if not self.step.logits.isfinite().all():
+            if self.step.logits is not None and not self.step.logits.isfinite().all():
                 raise diverged(math.nan, self.recipe, epoch) from error
             raise
 
@@ -263,6 +265,12 @@ def diverged(loss: float, recipe: Recipe, epoch: int) -> FloatingPointError:
     return FloatingPointError(
         f"the loss is {loss} in epoch {epoch + 1}; learning_rate={rate} may be too high"
     )
+
+
+def _describe(split: ImageSplit) -> dict[str, str]:
+    """The images and labels of a training, for its checkpoint."""
+    labels = hashlib.sha256(split.labels.numpy().tobytes()).hexdigest()
+    return {"split": split.digest(), "labels": labels}
 
 
 def _frozen_norms(model: nn.Module) -> list[nn.Module]:
