@@ -30,13 +30,14 @@ def checked(*relations: Callable[[dict], None], **rules: Callable[[str, Any], An
 
         @functools.wraps(function)
         def checked_function(*args, **kwargs):
-            arguments = signature.bind(*args, **kwargs).arguments
+            bound = signature.bind(*args, **kwargs)
+            arguments = bound.arguments
             for name, rule in rules.items():
                 if name in arguments:
                     arguments[name] = rule(name, arguments[name])
             for relation in relations:
                 relation(arguments)
-            return function(**arguments)
+            return function(*bound.args, **bound.kwargs)
 
         return checked_function
 

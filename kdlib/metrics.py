@@ -57,7 +57,14 @@ def accuracy(model: ModelOrLogits, split: ImageSplit) -> float:
     return _share(logits.argmax(dim=1) == split.labels)
 
 
-@checked(model=_network_or_logits, split=is_split, bins=_checks.positive_integer)
+def _bins(name: str, value: Any) -> int:
+    number = _checks.positive_integer(name, value)
+    if number > 10**6:
+        raise ValueError(f"{name} must be at most 1000000, got {number}")
+    return number
+
+
+@checked(model=_network_or_logits, split=is_split, bins=_bins)
 def calibration_error(model: ModelOrLogits, split: ImageSplit, *, bins: int = 15) -> float:
     """Expected calibration error: how far confidence is from accuracy (Guo et al. 2017).
 

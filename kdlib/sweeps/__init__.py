@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas
 import torch
 from jaxtyping import Float
@@ -42,7 +41,8 @@ OPTIONS = ("epochs", "batch_size", "learning_rate", "weight_decay", "augment", "
 
 @checked(
     student=arguments.name_or_builder, teacher=checks.teacher_rule, split=checks.split_rule, test=checks.split_rule,
-    temperatures=arguments.list_of(positive_number), alphas=arguments.list_of(fraction), seeds=arguments.list_of(arguments.seed), epochs=positive_integer,
+    temperatures=arguments.list_of(positive_number), alphas=arguments.list_of(fraction),
+    seeds=arguments.list_of(arguments.seed), epochs=positive_integer,
     workers=mapping.workers_rule, results=checks.file_rule,
 )  # fmt: skip
 def run(
@@ -108,7 +108,8 @@ def run(
 
 @checked(
     student=arguments.name_or_builder, teacher=checks.teacher_rule, split=checks.split_rule, test=checks.split_rule,
-    temperatures=arguments.list_of(positive_number), alphas=arguments.list_of(fraction), seeds=arguments.list_of(arguments.seed),
+    temperatures=arguments.list_of(positive_number), alphas=arguments.list_of(fraction),
+    seeds=arguments.list_of(arguments.seed),
     workers=mapping.workers_rule, results=checks.file_rule, test_logits=arguments.optional_logits,
     progress=progress_rule, **{name: checks.training_rules[name] for name in OPTIONS},
 )  # fmt: skip

@@ -6,6 +6,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from kdlib.sweeps import backends
 from kdlib.sweeps.backends import Cell, Failure, Group, Outcome
 from kdlib.sweeps.journal import Journal, Row, describe
+from kdlib.training.progress import progress_rule
 
 CellProgress = Callable[[int, int], None]
 _PLAIN = bool | int | float | str | None
@@ -163,13 +165,20 @@ def _one_by_one(function: Callable[..., Mapping], shared: Mapping[str, Any], gro
     return [{name: _plain("the result", name, value) for name, value in result.items()}]
 
 
+def workers_rule(name: str, value: Any) -> int | None:
+    """A rule for `kdlib._checks.checked`: a number of processes, 0 for this one, or None."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
+        raise ValueError(f"{name} must be a whole number of at least 0, got {value!r}")
+    return int(value)
+
+
 def processes(workers: int | None, client: Any) -> int:
     """How many processes these arguments of `iterate_cells` give, at least 1; ValueError where they do not fit."""
     if client is None:
-        workers = backends.physical_cores() if workers is None else workers
-        if not isinstance(workers, int) or workers < 0:
-            raise ValueError(f"workers must be a whole number of at least 0, got {workers!r}")
-        return max(1, workers)
+        workers = workers_rule("workers", workers)
+        return max(1, backends.physical_cores() if workers is None else workers)
     if workers is not None:
         raise ValueError(f"workers={workers} has no meaning with a client, which has its own workers")
     return max(1, len(client.nthreads()))
@@ -217,6 +226,7 @@ def _plain(owner: str, name: str, value: Any) -> _PLAIN:
 
 
 def _reporter(progress: bool | CellProgress) -> CellProgress:
+    progress = progress_rule("progress", progress)
     if callable(progress):
         return progress
     if not progress:

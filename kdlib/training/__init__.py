@@ -143,7 +143,8 @@ def train(
 @checked(
     student=checks.network_rule, teacher=checks.teacher_rule, split=checks.split_rule,
     validation=checks.optional_split_rule, features=check_terms, loss=checks.function_rule,
-    task_loss=checks.function_rule, **checks.training_rules,
+    task_loss=checks.function_rule, temperature=checks.schedule_rule, alpha=checks.schedule_rule,
+    **checks.training_rules,
 )  # fmt: skip
 def distill(
     student: nn.Module,

@@ -14,11 +14,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from kdlib import _checks, metrics
 from kdlib.data import ImageDataset, ImageSplit
-from kdlib.inference import evaluating, network_rule, precision_of, predict_logits, switch
+from kdlib.inference import device_rule, evaluating, network_rule, precision_of, predict_logits, switch
 from kdlib.training import schedules
 from kdlib.training.batches import Batch, Batches
 from kdlib.training.calls import wanted
 from kdlib.training.objectives import DistillationObjective, TaskLoss
+from kdlib.training.progress import progress_rule
 
 _EPSILON = 1e-3  # by which the labels of an image may miss a sum of 1
 
@@ -90,6 +91,17 @@ def _path(name: str, value: Any) -> Path | None:
     return None if value is None else Path(value)
 
 
+def schedule_rule(name: str, value: Any) -> float | schedules.Schedule:
+    """A rule: a number in its range, or a schedule of such numbers."""
+    schedule = schedules.as_schedule(value, name=name)
+    return value if callable(value) else schedule(0.0)
+
+
+def optional_boolean_rule(name: str, value: Any) -> bool | None:
+    """A rule: True, False, or None."""
+    return None if value is None else _checks.boolean(name, value)
+
+
 # NumPy's numbers become Python's: a checkpoint holds these, and they do not overflow.
 training_rules = {
     "epochs": _checks.positive_integer,
@@ -102,6 +114,9 @@ training_rules = {
     "mix": optional_function_rule,
     "checkpoint": file_rule,
     "log_dir": folder_rule,
+    "progress": progress_rule,
+    "bfloat16": optional_boolean_rule,
+    "device": device_rule,
 }
 
 
@@ -115,6 +130,10 @@ def teacher_rule(name: str, value: Any) -> nn.Module | Tensor:
             raise ValueError(
                 f"{name} must be a module, or floating-point logits (n, classes), got {value.dtype} of shape "
                 f"{tuple(value.shape)}"
+            )
+        if value.is_meta or value.layout != torch.strided:
+            raise ValueError(
+                f"{name} must be dense logits with numbers, got {value.layout} on {value.device}"
             )
         _checks.all_finite(f"{name} logits", value)
         return value

@@ -8,6 +8,9 @@ terminal's.
 
 import sys
 from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 
 Reporter = Callable[[dict], None]
 
@@ -28,6 +31,15 @@ def set_default(factory: Callable[[], Reporter]) -> None:
     """Make `factory()` the reporter of every later training with `progress=True`."""
     global _default_factory
     _default_factory = factory
+
+
+def progress_rule(name: str, value: Any) -> bool | Callable:
+    """A rule for `kdlib._checks.checked`: whether progress is shown, or a function that shows it."""
+    if callable(value) and not isinstance(value, type):
+        return value
+    if value is not None and not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True, False or a function, got {type(value).__name__} {value!r:.80}")
+    return bool(value)
 
 
 def make_reporter(progress: bool | Reporter) -> Reporter:

@@ -149,7 +149,10 @@ def as_schedule(value: Any, *, name: str) -> Schedule:
     if not callable(value):
         return constant(_RANGES[name](name, value))
     schedule = _InRange(value, name)
-    schedule(0.0)
+    try:
+        schedule(0.0)
+    except TypeError as error:
+        raise TypeError(f"{name} must be a number or a function of progress: {error}") from error
     schedule(1.0)
     if isinstance(value, on_plateau):  # its last value may come at any time
         _RANGES[name](f"{name}'s stop", value.stop)
