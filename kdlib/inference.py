@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
 
+from kdlib._checks import positive_integer
 from kdlib.data import ImageSplit
 
 # By which share of the largest logit an answer may differ in another batch: bfloat16 rounds by up to 0.02.
@@ -94,6 +95,11 @@ def _refuse_missing_weights(name: str, model: nn.Module) -> None:
             raise ValueError(f"{name} does not know the size of {path!r} yet: run it once on an image")
         if tensor.is_meta:
             raise ValueError(f"{name} has no numbers in {path!r} (device 'meta'): load its weights first")
+
+
+def optional_count_rule(name: str, value: Any) -> int | None:
+    """A rule: a whole number of at least 1, or None."""
+    return None if value is None else positive_integer(name, value)
 
 
 def statistic_rule(name: str, value: Any) -> Tensor | None:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kdlib import _files, _logit_cache, models
-from kdlib._checks import checked, positive_integer
+from kdlib._checks import checked
 from kdlib._checks import logits as logits_rule
 from kdlib.data import ImageSplit
 from kdlib.data.splits import is_split
@@ -23,6 +23,7 @@ from kdlib.inference import (
     device_rule,
     logits_of,
     network_rule,
+    optional_count_rule,
     preprocessing_of,
     statistic_rule,
     switch,
@@ -58,11 +59,7 @@ class FrozenTeacher(nn.Module):
         return self.network(images)
 
 
-def _optional_size(name: str, value: Any) -> int | None:
-    return None if value is None else positive_integer(name, value)
-
-
-@checked(network=network_rule, mean=statistic_rule, std=statistic_rule, size=_optional_size)
+@checked(network=network_rule, mean=statistic_rule, std=statistic_rule, size=optional_count_rule)
 def freeze(
     network: nn.Module,
     *,
@@ -234,13 +231,11 @@ def _name(name: str, value: Any) -> str:
 
 
 def _folder(name: str, value: Any) -> Path | None:
-    if value is None:
-        return None
-    if not isinstance(value, str | os.PathLike):
+    if not isinstance(value, str | os.PathLike | None):
         raise TypeError(f"{name} must be a path, got {type(value).__name__} {value!r:.80}")
-    if not os.fspath(value) or not Path(value).is_dir():
+    if value is not None and not (os.fspath(value) and Path(value).is_dir()):
         raise FileNotFoundError(f"{name}={str(value)!r} is no folder that is there")
-    return Path(value)
+    return value and Path(value)
 
 
 @checked(dataset=_name, folder=_folder)

@@ -26,7 +26,7 @@ from torchvision.models.mobilenetv3 import InvertedResidualConfig
 from torchvision.models.regnet import BlockParams
 from torchvision.models.resnet import BasicBlock
 
-from kdlib import _files, _logit_cache, metrics, models
+from kdlib import _files, _logit_cache, metrics, models, sweeps
 from kdlib.data import ImageSplit
 from kdlib.data.augment import random_crop_flip
 from kdlib.deploy import runtime
@@ -526,6 +526,9 @@ class AlwaysDropping(nn.Module):
 @pytest.mark.filterwarnings("ignore")
 def test_answers_that_depend_on_chance_or_on_the_images_beside_are_refused_of_a_teacher():
     split, example = split_of(SMALL), torch.randn(4, *SMALL)
+    for row, image in enumerate(split.images):
+        image //= 1 + row  # the first ones are the brightest
+    torch.manual_seed(0)
     shapes = ({0: torch.export.Dim("batch")},)
     unsteady = {
         "exported in training mode": torch.export.export(plain(), (example,), dynamic_shapes=shapes).module(),
@@ -548,6 +551,19 @@ class Detached(nn.Module):
 
     def forward(self, images):
         return self.inner(images).detach()
+
+
+def test_students_of_shared_weights_and_of_weights_for_inference_only_are_refused():
+    split, shared = split_of(SMALL), plain()
+    said = refusal(
+        partial(sweeps.run, lambda: nn.Sequential(shared), torch.randn(10, 5), split, split, temperatures=[1],
+                alphas=[1], seeds=[0, 1], epochs=1, workers=0, progress=False)
+    )  # fmt: skip
+    assert said and "student must build new weights at each call" in said, said
+    with torch.inference_mode():
+        student = plain()
+    said = refusal(partial(train, student, split, epochs=1, progress=False))
+    assert said and "made under torch.inference_mode()" in said, said
 
 
 def test_a_student_that_no_gradient_reaches_is_refused_and_stays_as_it_was():

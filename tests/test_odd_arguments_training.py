@@ -197,6 +197,7 @@ NO_LOGITS += [
 ]
 NO_FUNCTION = ["cross_entropy", 3, [F.cross_entropy], LOGITS]
 NO_PATH = [3, ["a"], LOGITS, b"a", True]
+NO_FILE = [*NO_PATH, "/dev/null", "."]
 NO_DEVICE = ["gpu", "cuda:99", 3.5, ["cpu"], "", LOGITS]
 NO_FLAG = ["yes", 3, [], LOGITS, 0.5]
 
@@ -204,7 +205,7 @@ RECIPE_NONSENSE = {
     "epochs": NO_COUNT, "batch_size": NO_COUNT, "learning_rate": [*NO_NUMBER, *NEGATIVE, 0, True],
     "weight_decay": [*NO_NUMBER, *NEGATIVE, True], "seed": [*NO_NUMBER, 1.0, True, np.float64(3)],
     "augment": NO_FUNCTION, "mix": NO_FUNCTION, "views": [*NO_COUNT[1:], 3], "split": NO_SPLIT,
-    "checkpoint": NO_PATH, "log_dir": NO_PATH, "device": NO_DEVICE, "progress": ["yes", 3, [], LOGITS, 0.5, dict],
+    "checkpoint": NO_FILE, "log_dir": NO_PATH, "device": NO_DEVICE, "progress": ["yes", 3, [], LOGITS, 0.5, dict],
     "bfloat16": NO_FLAG,
 }  # fmt: skip
 NONSENSE = {
@@ -228,7 +229,7 @@ NONSENSE = {
         "temperatures": [None, 4.0, [], [0], [-1], [math.nan], ["4"], [4, 4.0], "4", [True], [[4]]],
         "alphas": [None, 0.5, [], [2], [-0.1], [math.nan], ["1"], [1, 1.0], "1"],
         "seeds": [None, 0, [], [1.5], [math.nan], ["0"], [0, 0], [True], "0"],
-        "workers": [-1, 1.5, "two", [1], math.nan, True], "results": NO_PATH, "bfloat16": NO_FLAG,
+        "workers": [-1, 1.5, "two", [1], math.nan, True], "results": NO_FILE, "bfloat16": NO_FLAG,
         "test_logits": [LOGITS, LOGITS[:, :2], "logits", 3, LOGITS[:4] * math.nan],
         "progress": ["yes", 3, [], LOGITS],
     },
@@ -339,7 +340,9 @@ def test_the_smallest_and_the_most_lopsided_splits_are_trained_on():
 
 
 def test_seeds_of_any_size_and_sign_give_trainings_of_their_own():
-    losses_by_seed = [trained(split=images_of(24), seed=seed) for seed in (0, -1, 10**30, -(10**30), 2**40 + 5)]
+    losses_by_seed = [
+        trained(split=images_of(24), seed=seed) for seed in (0, -1, 10**30, -(10**30), 2**40 + 5)
+    ]
     assert len(set(losses_by_seed)) == 5 and all(map(math.isfinite, losses_by_seed))
 
 

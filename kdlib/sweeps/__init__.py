@@ -256,6 +256,10 @@ def _checked_student(students: StudentTrainer, classes: int) -> nn.Module:
         raise ValueError(f"student must build a torch.nn.Module, got {type(first).__name__}")
     if first is second:
         raise ValueError("student must build a new network at each call, got the same one twice")
+    if {id(parameter) for parameter in first.parameters()} & {
+        id(parameter) for parameter in second.parameters()
+    }:
+        raise ValueError("student must build new weights at each call, got two networks that share some")
     for name, images in (("split", students.split), ("test", students.test)):
         shape = predict_logits(first, images.subset(slice(2)), device="cpu").shape
         if shape[1] != classes:

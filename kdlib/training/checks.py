@@ -14,7 +14,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from kdlib import _checks, metrics
 from kdlib.data import ImageDataset, ImageSplit
-from kdlib.inference import device_rule, evaluating, network_rule, precision_of, predict_logits, switch
+from kdlib.inference import (
+    device_rule,
+    evaluating,
+    network_rule,
+    optional_count_rule,
+    precision_of,
+    predict_logits,
+    switch,
+)
 from kdlib.training import schedules
 from kdlib.training.batches import Batch, Batches
 from kdlib.training.calls import wanted
@@ -59,16 +67,13 @@ def seed_rule(name: str, value: Any) -> int:
     return int(value)
 
 
-def optional_count_rule(name: str, value: Any) -> int | None:
-    """A rule: a whole number of at least 1, or None."""
-    return None if value is None else _checks.positive_integer(name, value)
-
-
 def file_rule(name: str, value: Any) -> Path | None:
     """A rule: a file that can be written once an epoch is done, or None."""
     path = _path(name, value)
     if path is None:
         return None
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ValueError(f"{name} must be a file, got {str(path)!r}, which is something else: name another")
     if path.is_dir():
         raise ValueError(f"{name} must be a file, got the folder {str(path)!r}: name a file in it")
     folder = next(parent for parent in path.absolute().parents if parent.exists())
@@ -178,6 +183,10 @@ def check_student(student: nn.Module, split: ImageSplit, device: torch.device) -
         raise ValueError(
             f"the model's weights are {precision}: train them in float32, by model.float(); bfloat16=True computes the "
             "forward pass in less"
+        )
+    if any(parameter.is_inference() for parameter in student.parameters()):
+        raise ValueError(
+            "the model was made under torch.inference_mode(), and such weights cannot be trained: build it outside"
         )
     with evaluating(student):
         switch(student, training=True)  # refused of what has no training mode
