@@ -24,8 +24,9 @@ SIZES = (
     256,
     299,
 )  # of images, as they are usual: named where another one does not do
+TOO_LARGE = (RuntimeError, MemoryError, TypeError)  # torch's own, where a product of sizes has no 64 bits
 RESNET_DEPTHS = (8, 14, 20, 32, 44, 56, 110)
-_RESNET = re.compile(r"resnet(\d+)(?:x(\d+))?")
+_RESNET = re.compile(r"resnet(\d{1,9})(?:x(\d{1,9}))?")
 
 
 def names() -> list[str]:
@@ -124,7 +125,9 @@ def _construct(name: str, num_classes: int, in_channels: int, image_size: int) -
             return PocketCNN(num_classes, in_channels)
         channels, hidden = ((32, 64), 128) if name == "student-net" else ((64, 128), 512)
         return ClassicCNN(num_classes, in_channels, image_size, channels, hidden)
-    except (RuntimeError, MemoryError) as error:
+    except ValueError as error:
+        raise ValueError(f"name={name!r} with image_size={image_size}: {error}") from error
+    except TOO_LARGE as error:
         raise ValueError(_too_large(name, num_classes, in_channels, image_size, error)) from error
 
 
@@ -264,7 +267,7 @@ def _from_torchvision(name: str, num_classes: int, in_channels: int, image_size:
     try:
         model = _torchvision_model(name, num_classes, in_channels, image_size)
         _run_on_one_image(model, in_channels, image_size)
-    except (RuntimeError, AssertionError, ValueError) as error:
+    except (AssertionError, ValueError, *TOO_LARGE) as error:
         if _runs_at(name, image_size):
             raise ValueError(_too_large(name, num_classes, in_channels, image_size, error)) from error
         fitting = [size for size in SIZES if _runs_at(name, size)]
@@ -291,7 +294,7 @@ def _unknown(name: str, zoo: ModuleType) -> str:
     close = difflib.get_close_matches(re.sub(r"[^a-z0-9]", "", name.lower()), spelled, n=3)
     suggestion = f" Did you mean {' or '.join(repr(spelled[one]) for one in close)}?" if close else ""
     return (
-        f"unknown model {name!r}.{suggestion} Allowed: {', '.join(names())}, "
+        f"unknown model {name!r}: no network has this name.{suggestion} Allowed: {', '.join(names())}, "
         f"or one of torchvision's {len(known) - len(names())} classification models"
     )
 
@@ -340,6 +343,6 @@ def _runs_at(name: str, image_size: int) -> bool:
             _run_on_one_image(_torchvision_model(name, 2, 3, image_size), 3, image_size)
     except NotImplementedError:
         return True  # a RegNet computes with numbers while it is built; it takes images of any size
-    except (RuntimeError, AssertionError, ValueError):
+    except (AssertionError, ValueError, *TOO_LARGE):
         return False
     return True

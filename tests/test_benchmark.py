@@ -113,7 +113,9 @@ def test_threads_of_torch_are_set_while_it_measures_and_restored_afterwards(brok
     torch.set_num_threads(1)
     try:
         if broken:
-            with pytest.raises(ValueError, match=r"'a' cannot process images of this shape and number: no"):
+            with pytest.raises(
+                ValueError, match=r"models\['a'\] cannot process images of this image_shape and number: no"
+            ):
                 latency({"a": fail}, SHAPE, threads=2)
         else:
             latency({"a": machine.model("a", 1)}, SHAPE, threads=2, repeats=1, clock=machine.clock)
@@ -172,13 +174,14 @@ def test_what_cannot_be_measured_is_refused_with_its_reason(exported, tmp_path):
     text.write_text("no model")
     weights = tmp_path / "weights.pt"
     torch.save({"a": torch.zeros(2)}, weights)
+    (tmp_path / "a.h5").write_text("another kind")
     for refused, message in [
         ({}, "models must name at least one"),
-        ({"a": text}, "text.onnx cannot be loaded"),
-        ({"a": weights}, "weights.pt cannot be loaded; it must be .* a TorchScript file"),
-        ({"a": tmp_path / "a.h5"}, r"a.h5: must be an ONNX file \(.onnx\)"),
-        ({"a": nn.Linear(2, 2, device="meta")}, "lies on meta"),
-        ({"a": nn.Linear(3, 2)}, "'a' cannot process images"),
+        ({"a": text}, r"models\['a'\]: path='text.onnx' cannot be loaded"),
+        ({"a": weights}, "path='weights.pt' cannot be loaded; it must be .* a TorchScript file"),
+        ({"a": tmp_path / "a.h5"}, r"path='a.h5' must be an ONNX file \(.onnx\)"),
+        ({"a": nn.Linear(2, 2, device="meta")}, r"models\['a'\] lies on meta"),
+        ({"a": nn.Linear(3, 2)}, r"models\['a'\] cannot process images"),
     ]:
         with pytest.raises(ValueError, match=message):
             latency(refused, SHAPE)

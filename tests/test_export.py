@@ -201,7 +201,7 @@ def test_arguments_that_describe_no_classifier_are_refused_by_name_and_nothing_i
         ({"classes": dict.fromkeys("abcdefghij")}, "classes must be a list of texts, got dict"),
         ({"classes": range(10)}, "each of classes must be a text, got int 0"),
         ({"classes": 10}, "classes must be a list of texts, got int 10"),
-        ({"mean": [0.3, 0.3]}, r"mean must be 1 finite numbers, one per channel, got \[0.3, 0.3\]"),
+        ({"mean": [0.3, 0.3]}, r"mean must be 1 finite numbers, one for each of the channels, got \[0.3, 0.3\]"),
         ({"mean": []}, "mean must be 1 finite numbers"),
         ({"mean": [float("nan")]}, "mean must be 1 finite numbers"),
         ({"mean": ["0.3"]}, "mean must be numbers, got list"),

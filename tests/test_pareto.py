@@ -61,14 +61,14 @@ def test_best_within_no_budget_is_the_best_and_within_too_little_is_none():
 def test_tables_without_a_column_or_with_nan_are_refused():
     table = pd.DataFrame({"accuracy": [0.8, float("nan")], "bytes": [10, 20]})
     for columns, message in [
-        ({"smaller": ["bytes"]}, "column 'accuracy' must be finite"),
-        ({}, "no column 'milliseconds'"),
-        ({"larger": ["bytes"], "smaller": ["bytes"]}, "named once"),
+        ({"smaller": ["bytes"]}, "larger: column 'accuracy' of table must be finite"),
+        ({}, "smaller: table must have the column 'milliseconds', once; it has"),
+        ({"larger": ["bytes"], "smaller": ["bytes"]}, "name each column once"),
         ({"larger": [], "smaller": []}, "at least one"),
     ]:
         with pytest.raises(ValueError, match=message):
             pareto_front(table, **columns)
-    with pytest.raises(ValueError, match="column 'accuracy' must be finite"):
+    with pytest.raises(ValueError, match="larger: column 'accuracy' of table must be finite"):
         best_within(table, bytes=10)
     with pytest.raises(ValueError, match="bytes must be the most that is allowed, got nan"):
         best_within(table[:1], bytes=float("nan"))

@@ -1,14 +1,18 @@
 """Rules for arguments (see `kdlib._checks`) that take no torch: the server and what it measures do without."""
 
 import errno
+import math
 import os
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Mapping, Set
 from numbers import Integral
 from pathlib import Path
 from reprlib import repr as short
 from typing import Any
 
 import numpy as np
+
+MOST_VALUES = 2**28  # of an image, or of a batch of them: a gigabyte
+MOST_THREADS = 1024
 
 
 def whole_number(name: str, value: Any, *, least: int = 1) -> int:
@@ -20,24 +24,47 @@ def whole_number(name: str, value: Any, *, least: int = 1) -> int:
     if isinstance(value, bool | np.bool_) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__} {short(value)}")
     if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
+        raise ValueError(f"{name} must be at least {least}, got {short(value)}")
     return int(value)
 
 
 def image_shape(name: str, value: Any) -> tuple[int, int, int]:
-    """(channels, height, width), all at least 1.
+    """(channels, height, width), all at least 1, of at most 2**28 values.
 
     Raises:
         TypeError, ValueError: it is none.
     """
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        raise TypeError(
-            f"{name} must be (channels, height, width), got {type(value).__name__} {short(value)}"
-        )
-    shape = tuple(value)
+    shape = listed(name, value, "(channels, height, width)")
     if len(shape) != 3 or any(size == 0 for size in shape if isinstance(size, Integral)):
         raise ValueError(f"{name} must be (channels, height, width), none of them 0, got {short(value)}")
-    return tuple(whole_number(f"each of {name}=(channels, height, width)", size) for size in shape)
+    sizes = tuple(whole_number(f"each of {name}=(channels, height, width)", size) for size in shape)
+    if math.prod(sizes) > MOST_VALUES:
+        raise ValueError(f"{name} must have at most 2**28 values, got {short(value)}")
+    return sizes
+
+
+def check_batch(count: int, shape: tuple[int, int, int]) -> None:
+    """Refuse batches that no machine of a course holds.
+
+    Raises:
+        ValueError: so many images of this shape have more than 2**28 values.
+    """
+    if count * math.prod(shape) > MOST_VALUES:
+        raise ValueError(
+            f"{short(count)} images of shape {shape} have more than 2**28 values; choose a smaller count, batch_size "
+            "or batch_sizes"
+        )
+
+
+def threads(name: str, value: Any) -> int:
+    """A number of threads: at least 1, at most 1024.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    if whole_number(name, value) > MOST_THREADS:
+        raise ValueError(f"{name} must be at most {MOST_THREADS}, got {short(value)}")
+    return int(value)
 
 
 def texts(name: str, value: Any) -> tuple[str, ...]:
@@ -46,9 +73,7 @@ def texts(name: str, value: Any) -> tuple[str, ...]:
     Raises:
         TypeError: it is none, or its order is not the author's, as in a set.
     """
-    if isinstance(value, str | bytes | Mapping | Set) or not isinstance(value, Iterable):
-        raise TypeError(f"{name} must be a list of texts, got {type(value).__name__} {short(value)}")
-    found = tuple(value)
+    found = listed(name, value, "a list of texts")
     for one in found:
         text(f"each of {name}", one)
     return tuple(map(str, found))
@@ -82,7 +107,7 @@ def numbers(name: str, value: Any) -> tuple[float, ...]:
     """
     try:
         array = np.asarray(value.detach().tolist() if hasattr(value, "detach") else value)
-    except ValueError:  # lists of different lengths
+    except (ValueError, NotImplementedError):  # lists of different lengths, or a tensor on the device 'meta'
         array = np.asarray(None)
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{name} must be numbers, got {type(value).__name__} {short(value)}")
@@ -102,6 +127,15 @@ def path(name: str, value: Any) -> Path:
     if not os.fspath(value) or "\0" in os.fspath(value):
         raise ValueError(f"{name}={os.fspath(value)!r} is no path; give the name of a file")
     return Path(value)
+
+
+def paths(name: str, value: Any) -> list[Path]:
+    """A list of paths. A single path is none.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    return [path(f"each of {name}", one) for one in listed(name, value, "a list of paths")]
 
 
 def file_to_write(name: str, value: Any) -> Path:
@@ -152,3 +186,13 @@ def file_to_read(name: str, value: Any) -> Path:
     if file.is_dir():
         raise ValueError(f"{name}={str(file)!r} is a folder; add the name of a file to it")
     return file
+
+
+def listed(name: str, value: Any, what: str) -> tuple:
+    """What is in a list: not the letters of a text, nor what is in no order of its author's."""
+    try:
+        if not isinstance(value, str | bytes | os.PathLike | Mapping | Set):
+            return tuple(value)
+    except TypeError:
+        pass  # the error below says what it is
+    raise TypeError(f"{name} must be {what}, got {type(value).__name__} {short(value)}")

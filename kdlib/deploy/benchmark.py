@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from numbers import Real
 from os import PathLike
 from typing import Any, NamedTuple
 
@@ -22,22 +23,30 @@ import torch
 from torch import nn
 
 from kdlib._checks import checked, non_negative_number, open_fraction, positive_integer, positive_number
+from kdlib.deploy import arguments, measurable
 from kdlib.deploy.loading import Call, Images, noise_images, open_file, torch_call
+from kdlib.deploy.measurable import Clock, Model
 from kdlib.inference import evaluating
 
-Model = str | PathLike | nn.Module | Callable
-Clock = Callable[[], int]
 MOST_CALLS = 1000  # a turn, where a call takes next to nothing or the clock does not notice it
-COUNTS = {name: positive_integer for name in ("batch_size", "threads", "repeats", "warm_up")}
+CONDITIONS = {
+    "image_shape": arguments.image_shape,
+    "threads": arguments.threads,
+    "repeats": positive_integer,
+    "warm_up": positive_integer,
+    "turn": non_negative_number,
+    "clock": measurable.clock,
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Latencies:
     """What `latency` measured.
 
-    milliseconds: one row a round, one column a model; milliseconds of one call, that is of one batch
-    image_shape, batch_size, threads: of every call
-    clock: the name of the clock, "perf_counter_ns" for time that passed
+    Args:
+        milliseconds: one row a round, one column a model; milliseconds of one call, that is of one batch.
+        image_shape, batch_size, threads: of every call.
+        clock: the name of the clock, "perf_counter_ns" for time that passed.
     """
 
     milliseconds: pd.DataFrame
@@ -82,7 +91,7 @@ class Ratio(NamedTuple):
     rounds: int
 
 
-@checked(turn=non_negative_number, **COUNTS)
+@checked(models=measurable.models, batch_size=positive_integer, **CONDITIONS)
 def latency(
     models: Mapping[str, Model],
     image_shape: Sequence[int],
@@ -106,6 +115,7 @@ def latency(
             network runs in eval mode, in its own floating-point type, and is left in the mode that it was in.
             Any other function is called with a float32 tensor of images. All of torch runs in inference mode.
         image_shape: (channels, height, width).
+        batch_size: images in a call.
         threads: of torch (the former number is restored) and of onnxruntime, whose threads do not spin.
         repeats: rounds.
         warm_up: calls of each model before the first round.
@@ -115,24 +125,29 @@ def latency(
             machine that is busy with other things, `time.thread_time_ns` counts the processor time of this
             thread alone: right for one thread; on Windows its steps of 16 ms are too coarse.
 
+    Returns:
+        The milliseconds of every round, and a table of them.
+
     Raises:
-        OSError: a file cannot be read.
+        FileNotFoundError: there is no such file.
+        TypeError: an argument of another kind.
         ValueError: no models; a file that holds none; a model that cannot process such images or does not lie
             on the CPU; a number below 1; the clock of one thread for several.
     """
     _check_clock(clock, threads)
-    if not models:
-        raise ValueError("models must name at least one model, got none")
     images = noise_images(image_shape, batch_size)
     with ExitStack() as stack:
         stack.enter_context(_torch_threads(threads))
-        runs = {name: _prepared(model, threads, stack)(images) for name, model in models.items()}
+        runs = {
+            name: _prepared(f"models[{name!r}]", model, threads, stack)(images)
+            for name, model in models.items()
+        }
         milliseconds = _take_turns(runs, warm_up=warm_up, repeats=repeats, turn=turn, clock=clock)
     clock_name = getattr(clock, "__name__", type(clock).__name__)
-    return Latencies(milliseconds, tuple(map(int, image_shape)), batch_size, threads, clock_name)
+    return Latencies(milliseconds, image_shape, batch_size, threads, clock_name)
 
 
-@checked(widest=positive_number, confidence=open_fraction)
+@checked(slow=arguments.text, fast=arguments.text, widest=positive_number, confidence=open_fraction)
 def ratio(
     result: Latencies,
     slow: str,
@@ -150,14 +165,23 @@ def ratio(
     1 - confidence. It assumes no distribution, but takes the rounds for independent, which a busy machine's are
     not quite; it speaks of this machine in these minutes.
 
-    widest: how far the quartiles of the ratios may lie apart, as a fraction of their median.
+    Args:
+        result: what `latency` returned.
+        slow, fast: two of its models.
+        widest: how far the quartiles of the ratios may lie apart, as a fraction of their median.
+        confidence: of the interval, strictly between 0 and 1.
+
+    Returns:
+        The ratio, its interval and its quartiles.
 
     Raises:
         ValueError: the ratios scatter more than `widest` allows, and a number would mislead; the message says
             what to do. Too few rounds for an interval. A name that was not measured.
     """
+    if not isinstance(result, Latencies):
+        raise TypeError(f"result must be what `latency` returned, got {type(result).__name__}")
     for argument, name in (("slow", slow), ("fast", fast)):
-        if name not in result.milliseconds:
+        if name not in list(result.milliseconds):
             raise ValueError(f"{argument}={name!r} was not measured; there are {list(result.milliseconds)}")
     measured = result.milliseconds[[slow, fast]].to_numpy()
     if measured.min() <= 0:
@@ -178,9 +202,7 @@ def ratio(
     return Ratio(median, ratios[rank - 1].item(), ratios[-rank].item(), lower, upper, len(ratios))
 
 
-@checked(
-    threads=positive_integer, repeats=positive_integer, warm_up=positive_integer, turn=non_negative_number
-)
+@checked(model=measurable.model, batch_sizes=measurable.batch_sizes, **CONDITIONS)
 def throughput(
     model: Model,
     image_shape: Sequence[int],
@@ -196,6 +218,12 @@ def throughput(
 
         images_per_second = batch_size / seconds of one batch
 
+    Args:
+        model: as a model of `latency`.
+        image_shape: (channels, height, width).
+        batch_sizes: distinct numbers of images.
+        threads, repeats, warm_up, turn, clock: as in `latency`.
+
     Returns:
         One row a batch size: the median of images_per_second over the rounds, its lower_quartile and
         upper_quartile, and `milliseconds`, the median time of one batch. A larger batch gives more images per
@@ -205,15 +233,12 @@ def throughput(
         As `latency`; ValueError also for batch sizes that are none or twice the same.
     """
     _check_clock(clock, threads)
-    sizes = [positive_integer("batch_sizes", size) for size in batch_sizes]
-    if not sizes or len(set(sizes)) != len(sizes):
-        raise ValueError(f"batch_sizes must be distinct numbers, at least one, got {list(batch_sizes)}")
     with ExitStack() as stack:
         stack.enter_context(_torch_threads(threads))
-        prepare = _prepared(model, threads, stack)
-        runs = {size: prepare(noise_images(image_shape, size)) for size in sizes}
+        prepare = _prepared("model", model, threads, stack)
+        runs = {size: prepare(noise_images(image_shape, size)) for size in batch_sizes}
         milliseconds = _take_turns(runs, warm_up=warm_up, repeats=repeats, turn=turn, clock=clock)
-    rates = 1000 * np.array(sizes) / milliseconds
+    rates = 1000 * np.array(batch_sizes) / milliseconds
     table = pd.DataFrame(
         {
             "images_per_second": rates.median(),
@@ -225,16 +250,19 @@ def throughput(
     return table.rename_axis("batch_size")
 
 
-def _prepared(model: Model, threads: int, stack: ExitStack) -> Callable[[Images], Call]:
+def _prepared(name: str, model: Model, threads: int, stack: ExitStack) -> Callable[[Images], Call]:
     """What makes a batch of images into a call of the model; a network is in eval mode until the stack closes."""
-    if isinstance(model, str | PathLike):
-        return open_file(model, threads=threads)
+    if isinstance(model, PathLike):
+        try:
+            return open_file(model, threads=threads)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
     if not isinstance(model, nn.Module):
         return lambda images: torch_call(model, torch.from_numpy(images))
     tensors = [*model.parameters(), *model.buffers()]
     elsewhere = {str(tensor.device) for tensor in tensors} - {"cpu"}
     if elsewhere:
-        raise ValueError(f"a model lies on {', '.join(sorted(elsewhere))}; measured are models on the CPU")
+        raise ValueError(f"{name} lies on {', '.join(sorted(elsewhere))}; measured are models on the CPU")
     stack.enter_context(evaluating(model))
     dtype = next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
     return lambda images: torch_call(model, torch.from_numpy(images).to(dtype))
@@ -267,16 +295,27 @@ def _warmed_up(name: Any, run: Call, warm_up: int, turn: float | int, clock: Clo
     try:
         fastest = _milliseconds(run, clock)
     except Exception as error:  # torch, onnxruntime and other people's functions fail in many ways
-        raise ValueError(f"{name!r} cannot process images of this shape and number: {error}") from error
+        what = f"models[{name!r}]" if isinstance(name, str) else f"model, with batch_sizes={name},"
+        raise ValueError(f"{what} cannot process images of this image_shape and number: {error}") from error
     for _ in range(warm_up - 1):
         fastest = min(fastest, _milliseconds(run, clock))
     return max(1, min(MOST_CALLS, round(turn / fastest) if fastest > 0 else MOST_CALLS))
 
 
 def _milliseconds(run: Call, clock: Clock) -> float:
-    start = clock()
+    start = _now(clock)
     run()
-    return (clock() - start) / 1e6
+    return (_now(clock) - start) / 1e6
+
+
+def _now(clock: Clock) -> Real:
+    try:
+        now = clock()
+    except TypeError as error:
+        raise TypeError(f"clock must be a function without arguments: {error}") from error
+    if not isinstance(now, Real):
+        raise TypeError(f"clock must return nanoseconds, got {type(now).__name__}")
+    return now
 
 
 @contextmanager

@@ -10,14 +10,13 @@ from torch import Tensor, nn
 from kdlib._checks import checked
 from kdlib.deploy import arguments, networks
 from kdlib.deploy.channels import check_channels_can_be_followed, following_channels
-from kdlib.deploy.networks import example_image, logit_count, trainable_copy
-from kdlib.deploy.pruning import WEIGHTED
+from kdlib.deploy.networks import WEIGHTED, example_image, logit_count, trainable_copy
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 GEOMETRY = ("kernel_size", "stride", "padding", "dilation")
 
 
-@checked(teacher=networks.network, student=networks.network, image_shape=arguments.image_shape)
+@checked(teacher=networks.with_weights, student=networks.with_weights, image_shape=arguments.image_shape)
 def carve(teacher: nn.Module, student: nn.Module, image_shape: Sequence[int]) -> nn.Module:
     """A network of the student's form whose weights are the teacher's most useful channels.
 

@@ -42,14 +42,13 @@ class Description:
     value_range: tuple[float, ...] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        for argument in ("channels", "height", "width"):
-            arguments.whole_number(argument, getattr(self, argument))
-        for argument in ("mean", "std", "value_range"):
-            arguments.numbers(argument, getattr(self, argument))
-        if not arguments.text("name", self.name).strip():
+        rules = dict.fromkeys(("channels", "height", "width"), arguments.whole_number)
+        rules |= dict.fromkeys(("mean", "std", "value_range"), arguments.numbers)
+        for argument, rule in (rules | {"name": arguments.text, "classes": arguments.texts}).items():
+            object.__setattr__(self, argument, rule(argument, getattr(self, argument)))  # in its plain form
+        if not self.name.strip():
             raise ValueError(f"name={self.name!r} is empty; say how the model is called")
-        names = arguments.texts("classes", self.classes)
-        if len(set(names)) != len(names) or not all(name.strip() for name in names):
+        if len(set(self.classes)) != len(self.classes) or not all(name.strip() for name in self.classes):
             raise ValueError(
                 f"classes must have distinct names, none of them empty, got {list(self.classes)}"
             )
@@ -61,7 +60,8 @@ class Description:
             values = getattr(self, argument)
             if len(values) != self.channels or not all(map(math.isfinite, values)):
                 raise ValueError(
-                    f"{argument} must be {self.channels} finite numbers, one per channel, got {list(values)}"
+                    f"{argument} must be {self.channels} finite numbers, one for each of the channels, got "
+                    f"{list(values)}"
                 )
         if min(self.std) <= 0:
             raise ValueError(f"std must be positive, got {list(self.std)}")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ INPUT, OUTPUT = "images", "logits"
 Numbers = Tensor | Sequence[float | int]
 Run = Callable[[Tensor], Tensor]
 CHECKS = {
-    "model": networks.network,
+    "model": networks.with_weights,
     "path": arguments.file_to_write,
     "image_shape": arguments.image_shape,
     "tolerance": positive_number,
@@ -173,6 +174,15 @@ def export_torchscript(
     return files.write("path", path, buffer.getvalue())
 
 
+def _rows(name: str, value: Any) -> Tensor:
+    if not isinstance(value, Tensor) or not value.is_floating_point() or value.ndim != 2 or 0 in value.shape:
+        raise TypeError(
+            f"{name} must be floating-point logits (batch, classes), got {arguments.short(value)}"
+        )
+    return value
+
+
+@checked(logits=_rows, expected=_rows)
 def logit_difference(
     logits: Float[Tensor, "batch classes"], expected: Float[Tensor, "batch classes"]
 ) -> float:
@@ -180,8 +190,12 @@ def logit_difference(
 
     float32 keeps seven digits, so logits in the hundreds cannot agree to 1e-4 in absolute terms.
 
+    Args:
+        logits: of the exported model.
+        expected: of the network.
+
     Raises:
-        ValueError: they are of different shapes.
+        TypeError, ValueError: one is no matrix of logits; they are of different shapes.
     """
     if logits.shape != expected.shape:
         raise ValueError(
@@ -191,11 +205,20 @@ def logit_difference(
     return ((logits - expected).abs().max() / scale).item()
 
 
+@checked(count=arguments.whole_number, shape=arguments.image_shape)
 def pictures(count: int, shape: tuple[int, int, int]) -> Float32[Tensor, "count channels height width"]:
     """Made-up pictures with pixels in [0, 1]: smooth blobs of all brightnesses with some noise; always the same.
 
     Plain noise would leave most units of a network where no photograph puts them.
+
+    Args:
+        count: how many.
+        shape: (channels, height, width).
+
+    Raises:
+        TypeError, ValueError: no number, no shape.
     """
+    arguments.check_batch(count, shape)
     channels, height, width = shape
     generator = torch.Generator().manual_seed(count)
     coarse = torch.rand(count, channels, 5, 5, generator=generator)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from kdlib._checks import checked, fraction
 from kdlib.deploy import networks
-from kdlib.deploy.networks import trainable_copy
+from kdlib.deploy.networks import trainable_copy, weighted_layers
 
 
 def _energy(name: str, value: Any) -> float:
@@ -18,7 +18,7 @@ def _energy(name: str, value: Any) -> float:
     return float(value)
 
 
-@checked(model=networks.network, energy=_energy)
+@checked(model=networks.with_weights, energy=_energy)
 def factorize(model: nn.Module, energy: float | int) -> nn.Module:
     """A copy of `model` whose convolutions and linear layers are split in two where that makes them smaller.
 
@@ -43,7 +43,8 @@ def factorize(model: nn.Module, energy: float | int) -> nn.Module:
         split. To recover what is lost: `kdlib.training.distill`.
 
     Raises:
-        ValueError: `energy` outside (0, 1], or a network that is quantised or TorchScript.
+        ValueError: `energy` outside (0, 1], or a network that has no convolution and no linear layer, or is
+            quantised or TorchScript.
         TypeError: `model` is no network.
 
     Common implementations differ: one share of the full rank for all layers; the singular values all in one of
@@ -52,8 +53,9 @@ def factorize(model: nn.Module, energy: float | int) -> nn.Module:
 
     Source: Denton et al. 2014, arXiv 1404.0736; the matrix: Eckart & Young 1936.
     """
-    # A holder, for a model that is a single layer.
-    holder = nn.ModuleList([trainable_copy(model)])
+    network = trainable_copy(model)
+    weighted_layers(network)
+    holder = nn.ModuleList([network])  # for a model that is a single layer
     for path, layer in list(holder.named_modules()):
         split = _factors(layer, energy)
         if split is not None:

@@ -16,33 +16,46 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from kdlib._checks import checked, positive_integer
-from kdlib.deploy import fresh_process
+from kdlib.deploy import arguments, fresh_process, networks
 from kdlib.deploy.loading import noise_images
 from kdlib.inference import evaluating
 
 
+@checked(path=arguments.file_to_read)
 def file_size(path: str | PathLike) -> int:
     """Bytes of a model's file (1 MB = 1,000,000 bytes, 1 MiB = 1,048,576).
 
     Weights that an exporter left in a second file beside it are not counted; kdlib's exporters leave none there.
-    Raises ValueError where there is no such file.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError, TypeError: `path` is a folder, or no path.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"path={str(path)!r} is not a file")
     return path.stat().st_size
 
 
+@checked(model=networks.network)
 def parameters(model: nn.Module) -> int:
     """Number of trainable and frozen parameters, a tensor that several layers share counted once.
 
     Buffers, such as the running means of batch norm, do not count. Weights that pruning has set to zero do: a
     dense layer stores and multiplies them. Modules of torch.ao that are quantised keep their weights elsewhere
     than in parameters, so measure those by `file_size`.
+
+    Args:
+        model: a network of torch.
+
+    Raises:
+        TypeError: it is none.
+        ValueError: it has lazy layers that have seen no image yet.
     """
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+@checked(model=networks.network, image_shape=arguments.image_shape)
 def multiply_adds(model: nn.Module, image_shape: Sequence[int]) -> int:
     """Multiply-add operations (MACs) of one image through convolutions, matrix products and attention.
 
@@ -54,12 +67,14 @@ def multiply_adds(model: nn.Module, image_shape: Sequence[int]) -> int:
     them FLOPs, a factor of two; some add biases, batch norm, activations and pooling, a few per cent of a ResNet
     and not counted here. Positions that only see padding are counted as if they were computed.
 
-    model: a network of torch; run once, in eval mode, and left as it was.
-    image_shape: (channels, height, width); the MACs grow with height * width, the parameters do not.
+    Args:
+        model: a network of torch; run once, in eval mode, and left as it was.
+        image_shape: (channels, height, width); the MACs grow with height * width, the parameters do not.
 
     Raises:
         ValueError: the network cannot process such images, or contains no operation that is counted, as after
             quantisation: 0 would be an answer, and a wrong one.
+        TypeError: `model` is no network, `image_shape` no shape.
     """
     place = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
     images = torch.from_numpy(noise_images(image_shape)).to(place)
@@ -68,24 +83,36 @@ def multiply_adds(model: nn.Module, image_shape: Sequence[int]) -> int:
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with evaluating(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with (
+            evaluating(model),
+            torch.compiler.set_stance(
+                "force_eager"
+            ),  # a compiled network would compute behind the counter's back
+            torch.no_grad(),
+            FlopCounterMode(display=False) as counter,
+        ):
             model(images)
-    except RuntimeError as error:
+    except Exception as error:  # its forward is anybody's code
         raise ValueError(
-            f"the model cannot process images of shape {tuple(images.shape)}: {error}"
+            f"model cannot process images of image_shape={image_shape}: {networks.in_one_line(error)}"
         ) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
     flops = counter.get_total_flops()
     if flops == 0:
         raise ValueError(
-            "the model runs no convolution, matrix product or attention of torch's own that could be counted; count "
+            "model runs no convolution, matrix product or attention of torch's own that could be counted; count "
             "the network from which it was made"
         )
     return flops // 2
 
 
-@checked(batch_size=positive_integer, threads=positive_integer)
+@checked(
+    path=arguments.file_to_read,
+    image_shape=arguments.image_shape,
+    batch_size=positive_integer,
+    threads=arguments.threads,
+)
 def peak_memory(
     path: str | PathLike, image_shape: Sequence[int], *, batch_size: int = 1, threads: int = 1
 ) -> int:
@@ -95,25 +122,30 @@ def peak_memory(
     (onnxruntime for .onnx, in a process without torch; torch for .pt2 and .pt), the weights, the activations.
     Two runs differ by some per cent.
 
-    path: a file written by `kdlib.deploy.export`: ONNX, a torch.export program or TorchScript.
+    Args:
+        path: a file written by `kdlib.deploy.export`: ONNX, a torch.export program or TorchScript.
+        image_shape: (channels, height, width).
+        batch_size: images in the batch.
+        threads: of the runtime.
 
     Raises:
+        FileNotFoundError: there is no such file.
         ValueError: the process failed; the message ends with its last words.
         NotImplementedError: the system is neither Linux nor macOS.
     """
+    noise_images(image_shape, batch_size)
     fresh_process.peak_bytes()  # here only to be refused at once on a system where it cannot be read
-    noise_images(image_shape)
-    arguments = [str(Path(path).resolve()), *map(str, image_shape), str(batch_size), str(threads)]
+    numbers = [str(number) for number in (*image_shape, batch_size, threads)]
     package = str(Path(__file__).resolve().parents[2])
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": str(threads)}
     process = subprocess.run(
-        [sys.executable, "-m", "kdlib.deploy.fresh_process", *arguments],
+        [sys.executable, "-m", "kdlib.deploy.fresh_process", str(path.resolve()), *numbers],
         env=os.environ | environment,
         capture_output=True,
         text=True,
     )
     if process.returncode != 0:
         last = process.stderr.strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
-        raise ValueError(f"{Path(path).name} could not be measured in a process of its own: {last[0]}")
+        raise ValueError(f"{path.name} could not be measured in a process of its own: {last[0]}")
     return int(process.stdout)

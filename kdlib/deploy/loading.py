@@ -23,14 +23,17 @@ def noise_images(image_shape: Sequence[int], batch_size: int = 1) -> Images:
 
     How long a network takes hardly depends on what its images show.
 
+    Args:
+        image_shape: (channels, height, width).
+        batch_size: how many.
+
     Raises:
         TypeError, ValueError: `image_shape` is not (channels, height, width), all above 0; `batch_size` is below 1.
     """
-    shape = (
-        arguments.whole_number("batch_size", batch_size),
-        *arguments.image_shape("image_shape", image_shape),
-    )
-    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    count = arguments.whole_number("batch_size", batch_size)
+    shape = arguments.image_shape("image_shape", image_shape)
+    arguments.check_batch(count, shape)
+    return np.random.default_rng(0).standard_normal((count, *shape), dtype=np.float32)
 
 
 def open_file(path: str | PathLike, *, threads: int = 1) -> Callable[[Images], Call]:
@@ -49,12 +52,13 @@ def open_file(path: str | PathLike, *, threads: int = 1) -> Callable[[Images], C
         (".pt", ".ts", ".torchscript"), _open_torchscript
     )
     if path.suffix not in openers:
-        raise ValueError(f"{path.name}: must be {KINDS}")
+        raise ValueError(f"path={path.name!r} must be {KINDS}")
     arguments.file_to_read("path", path)
+    threads = arguments.threads("threads", threads)
     try:
         return openers[path.suffix](path, threads)
     except Exception as error:  # each library has classes of its own for what can be wrong with a file
-        raise ValueError(f"{path.name} cannot be loaded; it must be {KINDS}: {error}") from error
+        raise ValueError(f"path={path.name!r} cannot be loaded; it must be {KINDS}: {error}") from error
 
 
 def torch_call(network: Callable, images: Any) -> Call:

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from os import PathLike
-from pathlib import Path
+from typing import Any
 
-from kdlib.deploy import runtime
+from kdlib.deploy import arguments, runtime
 from kdlib.deploy.description import Description
 
 
@@ -21,15 +21,18 @@ from kdlib.deploy.description import Description
 class Measure:
     """One measured number of a model, a row in the card's table.
 
-    name:      what was measured, such as "accuracy on 10,000 test images"
-    value:     the number, in `unit`
-    unit:      "%", "ms", "bytes"; nothing for a plain count
-    low, high: the ends of its interval; None where there is none, as for a number of bytes
-    interval:  what kind of interval that is, such as "95 %, five seeds" or "quartiles of 50 rounds"
-    how:       under which conditions, such as `Latencies.conditions()`
+    Args:
+        name: what was measured, such as "accuracy on 10,000 test images".
+        value: the number, in `unit`.
+        unit: "%", "ms", "bytes"; nothing for a plain count.
+        low, high: the ends of its interval; None where there is none, as for a number of bytes.
+        interval: what kind of interval that is, such as "95 %, five seeds" or "quartiles of 50 rounds".
+        how: under which conditions, such as `Latencies.conditions()`.
 
-    Raises ValueError for numbers that are not finite, an interval with one end, one that does not contain the
-    value, or one of which nothing says what it is.
+    Raises:
+        ValueError: numbers that are not finite, an interval with one end, one that does not contain the value, or
+            one of which nothing says what it is.
+        TypeError: texts that are none, numbers that are none.
     """
 
     name: str
@@ -41,13 +44,18 @@ class Measure:
     how: str = ""
 
     def __post_init__(self) -> None:
+        for argument in ("name", "unit", "interval", "how"):
+            arguments.text(argument, getattr(self, argument))
         if not self.name.strip():
             raise ValueError(f"name={self.name!r} is empty; say what was measured")
         if (self.low is None) != (self.high is None):
             raise ValueError(f"{self.name}: low and high belong together, got {self.low} and {self.high}")
         numbers = [self.value] if self.low is None else [self.low, self.value, self.high]
-        if not all(map(math.isfinite, numbers)):
-            raise ValueError(f"{self.name}: numbers must be finite, got {numbers}")
+        for number in numbers:
+            if isinstance(number, bool) or not isinstance(number, Real):
+                raise TypeError(f"{self.name}: value, low and high must be numbers, got {number!r}")
+        if any(number != number or abs(number) == math.inf for number in numbers):
+            raise ValueError(f"{self.name}: value, low and high must be finite, got {numbers}")
         if numbers != sorted(numbers):
             raise ValueError(
                 f"{self.name}: low <= value <= high must hold, got {' <= '.join(map(str, numbers))}"
@@ -96,19 +104,24 @@ def model_card(
         The text; write it with `Path(...).write_text(card, encoding="utf-8")`.
 
     Raises:
-        OSError: the file cannot be read.
+        FileNotFoundError: there is no such file.
         ValueError: it is no ONNX file or does not describe itself; an empty text or list: a card with gaps.
+        TypeError: a text, a list of texts or a measure that is none.
     """
-    content = Path(path).read_bytes()
-    described = _description(content, Path(path).name)
+    path = arguments.file_to_read("path", path)
     texts = {"summary": summary, "training_data": training_data, "data_licence": data_licence,
              "evaluation_data": evaluation_data, "command": command}  # fmt: skip
-    lists = {"measures": measures, "intended_use": intended_use, "limits": limits, "versions": versions}
-    for name, value in (texts | lists).items():
+    intended_use = arguments.texts("intended_use", intended_use)
+    limits = arguments.texts("limits", limits)
+    lists = {"intended_use": intended_use, "limits": limits}
+    _check_kinds(texts | ({} if teacher is None else {"teacher": teacher}), measures, versions)
+    for name, value in (texts | lists | {"measures": measures, "versions": versions}).items():
         if not (value.strip() if isinstance(value, str) else value):
             raise ValueError(f"{name} is empty: a model card without it would hide what a reader looks for")
+    content = path.read_bytes()
+    described = _description(content, path.name)
     details = {
-        "File": f"{_code(Path(path).name)}, {len(content):,} bytes",
+        "File": f"{_code(path.name)}, {len(content):,} bytes",
         "SHA-256": _code(hashlib.sha256(content).hexdigest()),
         "Input": _input(described),
         "Output": f"a logit for each of {len(described.classes)} classes: {', '.join(map(_text, described.classes))}",
@@ -134,6 +147,18 @@ def model_card(
         "Form of this card: Mitchell et al. 2019, [arXiv 1810.03993](https://arxiv.org/abs/1810.03993).",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _check_kinds(texts: dict, measures: Any, versions: Any) -> None:
+    for name, value in texts.items():
+        arguments.text(name, value)
+    if not isinstance(measures, Sequence) or not all(isinstance(measure, Measure) for measure in measures):
+        raise TypeError(f"measures must be a list of Measure, got {measures!r}")
+    if not isinstance(versions, Mapping):
+        raise TypeError(
+            f"versions must name a version for each program, as in {{'torch': '2.6'}}, got {versions!r}"
+        )
+    arguments.texts("versions", [text for pair in versions.items() for text in pair])
 
 
 def _description(content: bytes, file: str) -> Description:
@@ -175,6 +200,7 @@ def _number(value: Real, measure: Measure) -> str:
     if isinstance(value, Integral):
         return f"{int(value):,}"
     exact = measure.low is None or measure.low == measure.high
+    value = float(value)
     size, digits = (abs(measure.value), 4) if exact else (measure.high - measure.low, 2)
     decimals = digits - 1 - math.floor(math.log10(size)) if size else 0
     return f"{value:,.{max(0, decimals)}f}"

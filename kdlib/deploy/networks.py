@@ -15,6 +15,7 @@ from kdlib.deploy.loading import noise_images
 from kdlib.inference import Preprocessing, evaluating, logits_of, preprocessing_of
 from kdlib.teachers import FrozenTeacher
 
+WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _BEFORE_QUANTISING = "give the network it was made from, and quantise the exported file (compress.quantize)"
 # What hands its images on to a network inside, and the name of that.
 WRAPPERS = {
@@ -26,11 +27,11 @@ WRAPPERS = {
 
 
 def network(name: str, value: Any) -> nn.Module:
-    """A rule for arguments: a network of torch that has its weights.
+    """A rule for arguments: a network of torch whose sizes are known.
 
     Raises:
         TypeError: it is no module.
-        ValueError: its weights are not there yet.
+        ValueError: it has lazy layers that have seen no image yet.
     """
     if isinstance(value, torch.export.ExportedProgram):
         raise TypeError(
@@ -41,6 +42,17 @@ def network(name: str, value: Any) -> nn.Module:
     for path, tensor in (*value.named_parameters(), *value.named_buffers()):
         if is_lazy(tensor):
             raise ValueError(f"{name} does not know the size of {path!r} yet; run it once on an image")
+    return value
+
+
+def with_weights(name: str, value: Any) -> nn.Module:
+    """A rule for arguments: a network of torch that has its weights.
+
+    Raises:
+        TypeError: it is no module.
+        ValueError: its weights are not there yet.
+    """
+    for path, tensor in (*network(name, value).named_parameters(), *value.named_buffers()):
         if tensor.is_meta:
             raise ValueError(f"{name} has no numbers in {path!r} (device 'meta'); load its weights first")
     return value
@@ -105,6 +117,21 @@ def preprocessing(model: nn.Module) -> Preprocessing | None:
     """How a network wants its images, where it says so itself, as a frozen teacher may."""
     carried = [preprocessing_of(layer) for layer in _unwrapped(model)]
     return next((own for own in carried if own is not None), None)
+
+
+def weighted_layers(model: nn.Module) -> list[nn.Module]:
+    """Its convolutions and linear layers.
+
+    Raises:
+        ValueError: there are none.
+    """
+    layers = [module for module in model.modules() if isinstance(module, WEIGHTED)]
+    if not layers:
+        raise ValueError(
+            f"model, a {type(model).__name__}, has no convolution and no linear layer; of an exported network give "
+            "the one that it was made from"
+        )
+    return layers
 
 
 def why_not_plain(network: nn.Module) -> str | None:
@@ -186,7 +213,7 @@ def logit_count(model: nn.Module, image_shape: Sequence[int], name: str = "model
             output = model(images)
         except Exception as error:  # its forward is anybody's code
             raise ValueError(
-                f"{name} cannot process images of shape {tuple(images.shape)}: {in_one_line(error)}"
+                f"{name} cannot process images of image_shape={tuple(image_shape)}: {in_one_line(error)}"
             ) from error
     logits = logits_in(output, name)
     if logits.ndim != 2 or len(logits) != 1:

@@ -9,12 +9,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 
-from kdlib._checks import checked, fraction
+from kdlib._checks import boolean, checked, fraction
 from kdlib.deploy import arguments, networks
 from kdlib.deploy.channels import check_channels_can_be_followed, following_channels
-from kdlib.deploy.networks import example_image, logit_count, trainable_copy
-
-WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+from kdlib.deploy.networks import example_image, logit_count, trainable_copy, weighted_layers
 
 
 def _share(name: str, value: Any) -> float:
@@ -35,7 +33,7 @@ class Mask(nn.Module):
         return trained * self.kept
 
 
-@checked(model=networks.network, share=_share)
+@checked(model=networks.with_weights, share=_share, layerwise=boolean)
 def sparsify(model: nn.Module, share: float | int, *, layerwise: bool = False) -> nn.Module:
     """A copy of `model` in which the smallest weights are 0, and stay 0 while it is trained.
 
@@ -71,7 +69,7 @@ def sparsify(model: nn.Module, share: float | int, *, layerwise: bool = False) -
     Source: Han et al. 2015, arXiv 1506.02626; of all layers together or of each: Blalock et al. 2020, arXiv 2003.03033.
     """
     network = trainable_copy(model)
-    layers = _weighted_layers(network)
+    layers = weighted_layers(network)
     if layerwise:
         masks = [_largest(layer.weight, share) for layer in layers]
     else:
@@ -83,24 +81,24 @@ def sparsify(model: nn.Module, share: float | int, *, layerwise: bool = False) -
     return network
 
 
-@checked(model=networks.network)
+@checked(model=networks.with_weights)
 def finish(model: nn.Module) -> nn.Module:
     """A copy of a network from `sparsify` with plain layers again; the zeros are now ordinary weights."""
     return trainable_copy(model)
 
 
-@checked(model=networks.network)
+@checked(model=networks.with_weights)
 def zero_share(model: nn.Module) -> float:
     """The share of zeros among the weights of convolutions and linear layers, in [0, 1].
 
     Raises:
         ValueError: there is no such layer.
     """
-    weights = [layer.weight for layer in _weighted_layers(model)]
+    weights = [layer.weight for layer in weighted_layers(model)]
     return sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
 
 
-@checked(model=networks.network, share=_share, image_shape=arguments.image_shape)
+@checked(model=networks.with_weights, share=_share, image_shape=arguments.image_shape)
 def prune_channels(model: nn.Module, share: float | int, image_shape: Sequence[int]) -> nn.Module:
     """A smaller copy of `model`: in each layer the least important `share` of the channels is taken out.
 
@@ -132,7 +130,7 @@ def prune_channels(model: nn.Module, share: float | int, image_shape: Sequence[i
     Source: Fang et al. 2023 (DepGraph), arXiv 2301.12900; Li et al. 2016, arXiv 1608.08710.
     """
     network = trainable_copy(model)
-    _weighted_layers(network)
+    weighted_layers(network)
     classes = logit_count(network, image_shape)
     check_channels_can_be_followed("model", network, image_shape)
     with following_channels("model", network):
@@ -144,16 +142,6 @@ def prune_channels(model: nn.Module, share: float | int, image_shape: Sequence[i
     if logit_count(network, image_shape) != classes:
         raise ValueError(f"torch-pruning cut the logits of model, a {type(network).__name__}")
     return network.eval()
-
-
-def _weighted_layers(model: nn.Module) -> list[nn.Module]:
-    layers = [module for module in model.modules() if isinstance(module, WEIGHTED)]
-    if not layers:
-        raise ValueError(
-            f"model, a {type(model).__name__}, has no convolution and no linear layer; of an exported network give "
-            "the one that it was made from"
-        )
-    return layers
 
 
 def _largest(weight: Tensor, share: float) -> Bool[Tensor, "..."]:
@@ -168,7 +156,7 @@ def _ratios(network: nn.Module, share: float) -> dict[nn.Module, float]:
     It keeps int(channels * (1 - ratio)), in which rounding errors may cost a channel, and leaves a layer whole
     that would lose them all. Half a channel more is cut off by int() and is out of reach of rounding.
     """
-    widths = {layer: len(layer.weight) for layer in _weighted_layers(network)}
+    widths = {layer: len(layer.weight) for layer in weighted_layers(network)}
     return {layer: 1 - (max(1, round(width * (1 - share))) + 0.5) / width for layer, width in widths.items()}
 
 
@@ -176,8 +164,7 @@ def _head(network: nn.Module, image_shape: Sequence[int]) -> nn.Module:
     """The layer that gives the logits: the last convolution or linear layer to run."""
     ran = []
     hooks = [
-        layer.register_forward_hook(lambda layer, *_: ran.append(layer))
-        for layer in _weighted_layers(network)
+        layer.register_forward_hook(lambda layer, *_: ran.append(layer)) for layer in weighted_layers(network)
     ]
     try:
         logit_count(network, image_shape)

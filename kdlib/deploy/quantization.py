@@ -38,12 +38,14 @@ def _images(name: str, value: Any) -> Images:
             f"{name} must be an ImageSplit or a tensor of normalised images, got {type(value).__name__}; of a data "
             "set give one split, such as its .train"
         )
+    if value.is_meta or value.layout != torch.strided:
+        raise ValueError(f"{name} must be a plain tensor of numbers, got {value.layout} on {value.device}")
     if not value.is_floating_point():
         raise ValueError(
             f"{name} must be normalised, floating-point numbers, got {value.dtype}; for pixels give an "
             "ImageSplit"
         )
-    return value
+    return value.detach().cpu()
 
 
 @_checks.checked(
@@ -184,7 +186,7 @@ def _inputs(images: Images, description: Description, file: str) -> list[np.ndar
         )
     if isinstance(images, Tensor):
         _checks.all_finite("images", images)
-        return [batch.float().numpy(force=True) for batch in images.split(BATCH)]
+        return [batch.float().numpy() for batch in images.split(BATCH)]
     low, high = description.value_range
     mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (description.mean, description.std))
     return [((low + (high - low) * batch / 255 - mean) / std).numpy() for batch in pixels.split(BATCH)]

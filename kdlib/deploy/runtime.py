@@ -8,6 +8,8 @@ onnxruntime is imported first; who wants the reports sets it to 0.
 
 import os
 
+from kdlib.deploy import arguments
+
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime  # noqa: E402
 
@@ -18,11 +20,17 @@ def session(model: bytes, *, threads: int = 1) -> onnxruntime.InferenceSession:
     onnxruntime's default is a thread for each core that waits for the next request in a loop, which costs four
     times the processor time. These threads sleep between two requests.
 
+    Args:
+        model: the bytes of an ONNX file.
+        threads: at least 1; onnxruntime's 0 would mean that default.
+
     Raises:
-        ValueError: onnxruntime cannot load the model; `threads` is below 1, which would mean that default.
+        ValueError: onnxruntime cannot load the model; `threads` is below 1.
+        TypeError: arguments of another kind.
     """
-    if threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}")
+    if not isinstance(model, bytes):
+        raise TypeError(f"model must be the bytes of an ONNX file, got {type(model).__name__}")
+    threads = arguments.threads("threads", threads)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

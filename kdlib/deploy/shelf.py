@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdlib import _files, data, models, teachers, training
+from kdlib import _checks, _files, data, models, teachers, training
 from kdlib.data import ImageDataset, ImageSplit
-from kdlib.deploy import compress, footprint
+from kdlib.deploy import arguments, compress, footprint
 from kdlib.deploy.export import export_onnx
 
 FOLDER = Path(__file__).parents[1] / "assets" / "models"
@@ -40,7 +40,18 @@ def views(split: ImageSplit) -> ImageSplit:
     """Ten views of every image, one block of all images for each view.
 
     A teacher is asked once for each view, and its answers are kept: augmentation without asking in every step.
+
+    Args:
+        split: n images.
+
+    Returns:
+        10 n images with their labels and the same normalisation.
+
+    Raises:
+        TypeError: `split` is none.
     """
+    if not isinstance(split, ImageSplit):
+        raise TypeError(f"split must be an ImageSplit, got {type(split).__name__}")
     blocks = []
     for images in (split.images, split.images.flip(-1)):
         padded = F.pad(images, (1, 1, 1, 1))
@@ -154,7 +165,8 @@ def build(name: str, *, root: str | Path | None = None, folder: str | Path = FOL
         FileNotFoundError: a quantised model whose original is not in `folder`.
     """
     _check_name(name)
-    folder = Path(folder)
+    folder = arguments.path("folder", folder)
+    arguments.file_to_write("folder", folder / f"{name}.onnx")  # before minutes are spent
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{name}.onnx"
     images = data.load(DATASET, root=root, full=True)
@@ -186,30 +198,73 @@ def build(name: str, *, root: str | Path | None = None, folder: str | Path = FOL
 
 
 def path(name: str) -> Path:
-    """The ONNX file of a model on the shelf. Raises ValueError for an unknown name."""
+    """The ONNX file of a model on the shelf.
+
+    Raises:
+        ValueError: an unknown name.
+    """
     _check_name(name)
     return FOLDER / f"{name}.onnx"
 
 
 def manifest(name: str, *, folder: str | Path = FOLDER) -> dict[str, Any]:
-    """How a model was made and measured: its recipe, seconds, versions, command, bytes and sha256, and `wrong`,
-    the positions of the test images (of 10,000, in their order) that it does not recognise."""
+    """How a model was made and measured.
+
+    Args:
+        name: one of `names()`.
+        folder: where NAME.json is.
+
+    Returns:
+        Its recipe, seconds, versions, command, bytes and sha256, and `wrong`, the positions of the test images (of
+        10,000, in their order) that it does not recognise.
+
+    Raises:
+        ValueError: an unknown name.
+        FileNotFoundError: it has not been built in this folder.
+    """
     _check_name(name)
-    return json.loads((Path(folder) / f"{name}.json").read_text(encoding="utf-8"))
+    file = arguments.file_to_read("folder", arguments.path("folder", folder) / f"{name}.json")
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def right_answers(name: str) -> Tensor:
-    """Of each of the 10,000 test images whether the model recognised it when it was made: bool (10000,)."""
+    """Of each of the 10,000 test images whether the model recognised it when it was made: bool (10000,).
+
+    Raises:
+        ValueError: an unknown name.
+    """
     facts = manifest(name)
     right = torch.ones(facts["test_images"], dtype=torch.bool)
     right[facts["wrong"]] = False
     return right
 
 
+def _answers(name: str, value: Any) -> Tensor:
+    """A rule for arguments: for each of several images whether it was recognised."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor of True and False, got {type(value).__name__}")
+    if value.dtype != torch.bool or value.ndim != 1 or len(value) == 0 or value.is_meta:
+        raise ValueError(
+            f"{name} must be bool (n,), n at least 1, got {value.dtype}, {tuple(value.shape)} on {value.device}"
+        )
+    return value.cpu()
+
+
+@_checks.checked(right=_answers, confidence=_checks.open_fraction)
 def accuracy_interval(right: Tensor, confidence: float | int = 0.95) -> tuple[float, float, float]:
-    """Accuracy on n test images and its interval over such images: (share, low, high), Wilson 1927.
+    """Accuracy on n test images and its interval over such images, Wilson 1927.
 
     It covers the choice of test images, not that of seeds: each model was trained once.
+
+    Args:
+        right: bool (n,), which of them were recognised.
+        confidence: strictly between 0 and 1.
+
+    Returns:
+        (share, low, high)
+
+    Raises:
+        TypeError, ValueError: other answers or confidences.
     """
     from scipy.stats import binomtest
 
@@ -217,16 +272,28 @@ def accuracy_interval(right: Tensor, confidence: float | int = 0.95) -> tuple[fl
     return right.double().mean().item(), float(result.low), float(result.high)
 
 
+@_checks.checked(right=_answers, other=_answers, confidence=_checks.open_fraction)
 def paired_difference(
     right: Tensor, other: Tensor, confidence: float | int = 0.95
 ) -> tuple[float, float, float]:
     """Accuracy of one model minus that of another on the same n images, with its interval over such images.
 
-    (mean, low, high), mean d +- z sqrt(var(d) / n) with d in {-1, 0, 1} for each image. Raises ValueError where
-    the images are not the same number.
+    mean d +- z sqrt(var(d) / n) with d in {-1, 0, 1} for each image.
+
+    Args:
+        right, other: bool (n,), which of them each recognised; n at least 2.
+        confidence: strictly between 0 and 1.
+
+    Returns:
+        (mean, low, high)
+
+    Raises:
+        TypeError, ValueError: other answers or confidences; different or too few images.
     """
-    if right.shape != other.shape:
-        raise ValueError(f"right and other must be of the same images, got {len(right)} and {len(other)}")
+    if right.shape != other.shape or len(right) < 2:
+        raise ValueError(
+            f"right and other must be of the same images, at least 2, got {len(right)} and {len(other)}"
+        )
     from scipy.stats import norm
 
     difference = right.double() - other.double()

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import optuna
 import pandas
@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kdlib import metrics
+from kdlib import _checks, metrics
 from kdlib._checks import checked, positive_integer, positive_number
 from kdlib.data import ImageSplit
-from kdlib.deploy import benchmark, footprint
+from kdlib.deploy import arguments, benchmark, footprint, networks
 from kdlib.deploy.export import export_onnx
 from kdlib.deploy.networks import logit_count
 from kdlib.models import PocketCNN
@@ -30,18 +30,78 @@ Plan = tuple[tuple[int, int, int], ...]
 class StudentSearch(NamedTuple):
     """What `search_student` found.
 
-    plan: (channels, kernel size, stride) of each convolution of the best student, for
-        `models.PocketCNN(num_classes, in_channels, plan)`
-    trials: a row for each plan that was proposed, in this order, each plan once: `plan`, `multiply_adds`,
-        `parameters`, `latency` (NaN where it was not measured), `status` ("trained", or which budget it exceeds),
-        `accuracy` on the validation split (NaN where it was not trained)
+    Args:
+        plan: (channels, kernel size, stride) of each convolution of the best student, for
+            `models.PocketCNN(num_classes, in_channels, plan)`.
+        trials: a row for each plan that was proposed, in this order, each plan once: `plan`, `multiply_adds`,
+            `parameters`, `latency` (NaN where it was not measured), `status` ("trained", or which budget it
+            exceeds), `accuracy` on the validation split (NaN where it was not trained).
     """
 
     plan: Plan
     trials: pandas.DataFrame
 
 
-@checked(students=positive_integer, multiply_adds=positive_integer, epochs=positive_integer)
+def _teacher(name: str, value: Any) -> nn.Module | Tensor:
+    return (
+        _checks.several_logits(name, value)
+        if isinstance(value, Tensor)
+        else networks.with_weights(name, value)
+    )
+
+
+def _split(name: str, value: Any) -> ImageSplit:
+    if not isinstance(value, ImageSplit):
+        raise TypeError(
+            f"{name} must be an ImageSplit, got {type(value).__name__}; of a data set give one split"
+        )
+    return value
+
+
+def _choice(name: str, value: Any) -> tuple[int, ...]:
+    """A rule for arguments: the whole numbers that there are to choose from."""
+    found = arguments.listed(name, value, "a list of whole numbers")
+    if not found:
+        raise ValueError(f"{name} must offer at least one whole number, got none")
+    return tuple(arguments.whole_number(f"each of {name}", number) for number in found)
+
+
+def _latency(name: str, value: Any) -> Callable | None:
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be a function of a network, such as onnx_latency(...), got {value!r}")
+    return value
+
+
+def _seed(name: str, value: Any) -> int:
+    if _checks.natural_number(name, value) >= 2**32:
+        raise ValueError(
+            f"{name} must be below 2**32, which optuna's sampler takes, got {arguments.short(value)}"
+        )
+    return int(value)
+
+
+def _budget(name: str, value: Any) -> float | None:
+    return None if value is None else positive_number(name, value)
+
+
+@checked(
+    teacher=_teacher,
+    split=_split,
+    validation=_split,
+    students=positive_integer,
+    multiply_adds=positive_integer,
+    epochs=positive_integer,
+    depths=_choice,
+    channels=_choice,
+    kernels=_choice,
+    strides=_choice,
+    temperature=positive_number,
+    alpha=_checks.fraction,
+    learning_rate=positive_number,
+    seed=_seed,
+    latency=_latency,
+    latency_budget=_budget,
+)
 def search_student(
     teacher: nn.Module | Float[Tensor, "_n _classes"],
     split: ImageSplit,
@@ -89,6 +149,7 @@ def search_student(
         The best plan and the table of all that were looked at. Of equal ones the first.
 
     Raises:
+        TypeError: a teacher, split or number of another kind.
         ValueError: nothing to choose from, an even kernel, a budget without its function or the reverse, or no
             plan within the budget; and as `distill`.
 
@@ -99,12 +160,15 @@ def search_student(
     al. 2011; Akiba et al. 2019 (Optuna), arXiv 1907.10902.
     """
     choices = {"depths": depths, "channels": channels, "kernels": kernels, "strides": strides}
-    _check_choices(choices)
+    if any(kernel % 2 == 0 for kernel in kernels):
+        raise ValueError(f"kernels must be odd, got {list(kernels)}")
     if (latency is None) != (latency_budget is None):
         raise ValueError("latency and latency_budget are given together or not at all")
-    if latency_budget is not None:
-        positive_number("latency_budget", latency_budget)
     logits = teacher if isinstance(teacher, Tensor) else cached_logits(teacher, split)
+    if len(logits) != len(split):
+        raise ValueError(
+            f"teacher must have a row for each of the {len(split)} images of split, got {len(logits)}"
+        )
     rows: dict[Plan, dict] = {}
 
     def judge(trial: optuna.Trial) -> float:
@@ -119,7 +183,7 @@ def search_student(
                 )  # fmt: skip
                 if history.interrupted:  # somebody pressed stop, and means the whole search
                     raise KeyboardInterrupt
-                row["accuracy"] = metrics.accuracy(student, validation)
+                row["accuracy"] = _judged(plan, student, validation, learning_rate)
         if rows[plan]["status"] != "trained":
             raise optuna.TrialPruned(rows[plan]["status"])
         return rows[plan]["accuracy"]
@@ -142,6 +206,7 @@ def search_student(
     return StudentSearch(trials.loc[trials["accuracy"].idxmax(), "plan"], trials)
 
 
+@checked(image_shape=arguments.image_shape, repeats=positive_integer)
 def onnx_latency(image_shape: Sequence[int], *, repeats: int = 50) -> Callable[[nn.Module], float]:
     """A measure for `search_student`: the milliseconds that a network takes for one image in onnxruntime.
 
@@ -151,9 +216,10 @@ def onnx_latency(image_shape: Sequence[int], *, repeats: int = 50) -> Callable[[
 
     Args:
         image_shape: (channels, height, width), with 1 or 3 channels.
+        repeats: calls that the median is of.
 
     Raises:
-        ValueError: as `export_onnx` and `latency`, when the function is called.
+        TypeError, ValueError: no shape, no number; and as `export_onnx` and `latency`, when the function is called.
     """
 
     def milliseconds(network: nn.Module) -> float:
@@ -169,12 +235,14 @@ def onnx_latency(image_shape: Sequence[int], *, repeats: int = 50) -> Callable[[
     return milliseconds
 
 
-def _check_choices(choices: dict[str, Sequence[int]]) -> None:
-    for name, values in choices.items():
-        if len(values) == 0 or min(values) < 1:
-            raise ValueError(f"{name} must offer at least one number, none below 1, got {list(values)}")
-    if any(kernel % 2 == 0 for kernel in choices["kernels"]):
-        raise ValueError(f"kernels must be odd, got {list(choices['kernels'])}")
+def _judged(plan: Plan, student: nn.Module, validation: ImageSplit, learning_rate: float) -> float:
+    try:
+        return metrics.accuracy(student, validation)
+    except ValueError as error:
+        raise ValueError(
+            f"the student {plan} cannot be judged by validation: {error}. Where its logits are not finite, "
+            f"learning_rate={learning_rate:g} is too high"
+        ) from error
 
 
 def _proposed(trial: optuna.Trial, choices: dict[str, Sequence[int]]) -> Plan:
@@ -221,9 +289,9 @@ def _measured(
 
 @contextmanager
 def _quiet_optuna() -> Iterator[None]:
-    """Without a line on stderr for every trial."""
+    """Without a line on stderr for every trial; what fails is raised."""
     before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         yield
     finally:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
+from kdlib.deploy import arguments
+
 PACKAGE = Path(__file__).resolve().parents[3]
 
 
@@ -19,15 +21,22 @@ class Server:
     It runs in a fresh process, as it would elsewhere: without torch, and not slowed by what this one does. It
     ends with `stop()`, and at the latest with this object or this process.
 
-    address: of the page, such as "http://127.0.0.1:8123/"
-    host, port: the two parts of it
-    process: the running one
+    Attributes:
+        address: of the page, such as "http://127.0.0.1:8123/".
+        host, port: the two parts of it.
+        process: the running one.
+
+    Args:
+        paths: of the models' files.
+        options: further ones of `kdlib serve`.
 
     Raises:
         ValueError: it did not start, as for a file that is no model; the message holds its last words.
+        TypeError: `paths` is no list of paths.
     """
 
     def __init__(self, paths: Sequence[str | PathLike], *options: str):
+        paths = arguments.paths("paths", paths)
         search = os.pathsep.join(filter(None, [str(PACKAGE), os.environ.get("PYTHONPATH")]))
         with tempfile.TemporaryFile("w+") as errors:  # not a pipe, which would fill up with nobody reading it
             self.process = subprocess.Popen(

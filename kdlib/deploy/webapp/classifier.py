@@ -6,14 +6,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 from PIL import Image
 
-from kdlib.deploy import runtime
+from kdlib.deploy import arguments, runtime
 from kdlib.deploy.description import Description
 from kdlib.deploy.webapp.images import model_input
 
@@ -24,9 +23,10 @@ SHOWN = 10  # classes in an answer, the most probable first
 class Answer:
     """What a model says of one picture.
 
-    predictions: (class, probability) of at most ten classes, the most probable first
-    milliseconds: what the network took, without decoding and resizing the picture
-    seen: the picture as the network saw it
+    Args:
+        predictions: (class, probability) of at most ten classes, the most probable first.
+        milliseconds: what the network took, without decoding and resizing the picture.
+        seen: the picture as the network saw it.
     """
 
     predictions: list[tuple[str, float]]
@@ -43,13 +43,17 @@ class Answer:
 class Classifier:
     """A model exported by `kdlib.deploy.export.export_onnx`, in onnxruntime, on one thread.
 
+    Args:
+        path: of the file.
+
     Raises:
-        OSError: the file cannot be read.
+        FileNotFoundError: there is no such file.
         ValueError: it is no ONNX model, does not describe itself, or does not do what it says.
+        TypeError: `path` is no path.
     """
 
     def __init__(self, path: str | PathLike):
-        self.file = Path(path)
+        self.file = arguments.file_to_read("path", path)
         content = self.file.read_bytes()
         self.bytes = len(content)
         try:
@@ -62,7 +66,12 @@ class Classifier:
         self._check()
 
     def classify(self, picture: Image.Image, *, invert: bool = False) -> Answer:
-        """Classify a decoded picture (`kdlib.deploy.webapp.images.decode`)."""
+        """Classify a picture.
+
+        Args:
+            picture: as `kdlib.deploy.webapp.images.decode` returns it.
+            invert: make bright dark first, and dark bright.
+        """
         seen, images = model_input(picture, self.description, invert=invert)
         start = time.perf_counter()
         logits = self._logits(images)
@@ -108,10 +117,13 @@ class Classifier:
 def load(paths: Sequence[str | PathLike]) -> list[Classifier]:
     """The models in these files, numbered where they have the same name.
 
+    Args:
+        paths: of the files.
+
     Raises:
-        OSError, ValueError: see `Classifier`.
+        FileNotFoundError, ValueError, TypeError: see `Classifier`.
     """
-    classifiers = [Classifier(path) for path in paths]
+    classifiers = [Classifier(path) for path in arguments.paths("paths", paths)]
     names = [classifier.name for classifier in classifiers]
     for number, classifier in enumerate(classifiers, start=1):
         if names.count(classifier.name) > 1:

@@ -25,6 +25,7 @@ from waitress.parser import HTTPRequestParser
 from waitress.task import ErrorTask
 from waitress.utilities import RequestEntityTooLarge
 
+from kdlib.deploy import arguments
 from kdlib.deploy.webapp.app import HEADERS, MAX_BYTES, create_app
 from kdlib.deploy.webapp.classifier import load
 
@@ -37,12 +38,21 @@ DISCARDED_BYTES = 64 * 2**20  # of a body that is too large
 
 
 def serve(paths: Sequence[str | PathLike], *, host: str = "127.0.0.1", port: int = 8000) -> None:
-    """Serve one or two exported models until Ctrl-C or SIGTERM. Port 0 stands for any free port.
+    """Serve one or two exported models until Ctrl-C or SIGTERM.
+
+    Args:
+        paths: of the files that `kdlib.deploy.export.export_onnx` wrote.
+        host: the address to listen at; 127.0.0.1 is reached from this machine alone.
+        port: 0 to 65535; 0 stands for any free one.
 
     Raises:
-        ValueError: more than two models; a file that is no model exported by kdlib.
-        OSError: a file cannot be read; the port is taken or may not be used.
+        ValueError: more than two models; a file that is no model exported by kdlib; no port or address of this
+            machine.
+        TypeError: an argument of another kind.
+        FileNotFoundError: there is no such file.
+        OSError: the port is taken or may not be used.
     """
+    paths, host = arguments.paths("paths", paths), arguments.text("host", host)
     if not 1 <= len(paths) <= 2:
         raise ValueError(f"one model is served, or two side by side; got {len(paths)}")
     classifiers = load(paths)
@@ -86,12 +96,15 @@ def _return_freed_memory() -> None:
 
 def _bind(host: str, port: int) -> socket.socket:
     """A socket on the first address of `host`."""
-    if not 0 <= port <= 65535:
+    if arguments.whole_number("port", port, least=0) > 65535:
         raise ValueError(f"port must be from 0 to 65535, got {port}")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except socket.gaierror as error:
-        raise ValueError(f"host={host!r} is no address of this machine: {error.strerror}") from error
+    except (
+        socket.gaierror,
+        UnicodeError,
+    ) as error:  # UnicodeError: too long for a name, or empty between two dots
+        raise ValueError(f"host={host!r} is no address of this machine: {error}") from error
     listening = socket.socket(family, kind, protocol)
     if os.name == "posix":  # elsewhere it would share the port with another program
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
