@@ -140,6 +140,8 @@ def _describe_function(function: Callable) -> str:
 
 def _enclosed(function: Callable) -> Iterator[bytes]:
     """What a function brings along besides its source: defaults, and the values of names of the functions around it."""
+    # A decorator encloses what differs from process to process, and its source is that of the function inside.
+    function = inspect.unwrap(function)
     values = [*(getattr(function, "__defaults__", None) or ())]
     values += (getattr(function, "__kwdefaults__", None) or {}).items()
     values += [
