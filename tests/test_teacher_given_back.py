@@ -312,3 +312,9 @@ def test_batch_norm_that_both_have_must_not_move_its_statistics(split):
     body = network().requires_grad_(False).train()
     with pytest.raises(ValueError, match="share.*batch norm"):
         training.distill(Headed(body, 0), Headed(body, 1), split, epochs=1, progress=False)
+
+
+def test_a_teacher_that_ends_in_a_softmax_is_warned_of(split):
+    probabilities = nn.Sequential(models.build("tiny-cnn", seed=9), nn.Softmax(dim=1))
+    with pytest.warns(UserWarning, match="look like probabilities"):
+        training.distill(models.build("tiny-cnn", seed=0), probabilities, split, epochs=1, progress=False)

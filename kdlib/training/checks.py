@@ -1,6 +1,7 @@
 """What a training is asked to do, checked once, before anything is trained."""
 
 import os
+import warnings
 from collections.abc import Callable
 from numbers import Integral
 from pathlib import Path
@@ -283,6 +284,7 @@ def check_losses(objective: DistillationObjective, batches: Batches, student_log
             f"student and teacher must have the same classes: student logits have shape "
             f"(batch, {student_logits.shape[1]}), teacher logits (batch, {teacher_logits.shape[1]})"
         )
+    _warn_of_probabilities(teacher_logits)
     check_terms_on("loss", lambda z: objective.teacher_term(z, teacher_logits, batch), student_logits)
     if objective.task_loss is not None:
         check_terms_on("task_loss", lambda z: objective.task_loss(z, batch.labels), student_logits)
@@ -303,6 +305,17 @@ def check_validation(model: nn.Module, validation: ImageSplit | None, device: to
         score(torch.zeros(len(validation), classes), validation)
     except ValueError as error:
         raise ValueError(f"validation cannot be scored: {error}") from error
+
+
+def _warn_of_probabilities(teacher_logits: Tensor) -> None:
+    """A softmax of probabilities is nearly uniform: a teacher that ends in one would teach next to nothing."""
+    sums = teacher_logits.sum(dim=1)
+    if teacher_logits.shape[1] > 1 and (teacher_logits >= 0).all() and ((sums - 1).abs() < _EPSILON).all():
+        warnings.warn(
+            "the teacher's logits look like probabilities: they are at least 0 and sum to 1. Take the softmax off its "
+            "end, or give their logarithm",
+            stacklevel=4,
+        )
 
 
 def check_listening(validation: ImageSplit | None, **scheduled: schedules.Schedule) -> None:
