@@ -28,15 +28,15 @@ def lived_in(name: str) -> nn.Module:
     return model.eval()
 
 
-@pytest.mark.parametrize("name", ["tiny-cnn", "student-net", "resnet8x2", "resnet14"])
-def test_with_the_widths_of_the_teacher_its_logits_are_kept(name):
-    teacher, student = lived_in(name), models.build(name, image_size=8, seed=5)
-    before = copy.deepcopy((teacher.state_dict(), student.state_dict()))
-    carved = carve(freeze(teacher), student, SHAPE)
-    assert torch.equal(carved(images()), teacher(images()))
-    for model, state in zip((teacher, student), before, strict=True):
-        assert all(torch.equal(tensor, state[path]) for path, tensor in model.state_dict().items())
-    assert not carved.training and all(parameter.requires_grad for parameter in carved.parameters())
+def test_with_the_widths_of_the_teacher_its_logits_are_kept():
+    for name in ("tiny-cnn", "student-net", "resnet8x2", "resnet14"):
+        teacher, student = lived_in(name), models.build(name, image_size=8, seed=5)
+        before = copy.deepcopy((teacher.state_dict(), student.state_dict()))
+        carved = carve(freeze(teacher), student, SHAPE)
+        assert torch.equal(carved(images()), teacher(images())), name
+        for model, state in zip((teacher, student), before, strict=True):
+            assert all(torch.equal(tensor, state[path]) for path, tensor in model.state_dict().items()), name
+        assert not carved.training and all(parameter.requires_grad for parameter in carved.parameters()), name
 
 
 # Layers of resnet8 whose outputs are added to each other, and so must lose the same channels.
@@ -110,30 +110,24 @@ def test_a_pruned_network_is_a_form_to_carve():
     assert carved(images()).shape == (6, 10) and len(carved.stem[0].weight) == 8
 
 
-@pytest.mark.parametrize(
-    ("teacher", "student", "message"),
-    [
+def test_networks_that_do_not_correspond_are_refused():
+    for teacher, student, message in (
         ("resnet8", "resnet8x2", "must not be wider than teacher: stem.0 has 32 outputs, the teacher's 16"),
         ("resnet8x4", "resnet8", "same layers .* differ at 'stages.0.0.shortcut.0': Conv2d"),
         ("resnet14", "resnet8", "differ at 'stages.0.1.first.0'"),
         ("resnet8", "tiny-cnn", "differ at 'stem.0'"),
-    ],
-)
-def test_networks_that_do_not_correspond_are_refused(teacher, student, message):
-    with pytest.raises(ValueError, match=message):
-        carve(models.build(teacher), models.build(student), SHAPE)
+    ):
+        with pytest.raises(ValueError, match=message):
+            carve(models.build(teacher), models.build(student), SHAPE)
 
 
-@pytest.mark.parametrize(
-    ("options", "shape", "message"),
-    [
+def test_students_of_other_tasks_are_refused():
+    plan = ((8, 3, 1), (8, 3, 1))
+    for options, shape, message in (
         ({"num_classes": 7}, SHAPE, "same classes, got 10 and 7"),
         ({"in_channels": 3}, SHAPE, "student cannot process images"),
         ({}, (3, 8, 8), "teacher cannot process images"),
         ({"plan": ((8, 3, 1), (8, 5, 1))}, SHAPE, "differ at 'stages.1.0'.*kernel_size=.3, 3"),
-    ],
-)
-def test_students_of_other_tasks_are_refused(options, shape, message):
-    plan = ((8, 3, 1), (8, 3, 1))
-    with pytest.raises(ValueError, match=message):
-        carve(models.PocketCNN(10, 1, plan), models.PocketCNN(**({"plan": plan} | options)), shape)
+    ):
+        with pytest.raises(ValueError, match=message):
+            carve(models.PocketCNN(10, 1, plan), models.PocketCNN(**({"plan": plan} | options)), shape)

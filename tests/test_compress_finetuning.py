@@ -17,6 +17,7 @@ DIGITS = data.load("digits")
 SPLIT, TEST = DIGITS.train.take(200), DIGITS.test.take(100)
 SHAPE = (1, 8, 8)
 PLAN = ((16, 3, 1), (16, 3, 2))
+described = {"classes": DIGITS.classes, "mean": DIGITS.mean, "std": DIGITS.std}
 
 
 @pytest.fixture(scope="module")
@@ -50,33 +51,23 @@ WAYS: dict[str, tuple[Callable[[nn.Module], nn.Module], Callable[[nn.Module], li
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_compressed_network_learns_from_its_teacher_stays_compressed_and_is_exported(
-    teacher, way, tmp_path
-):
-    make_smaller, what_stays = WAYS[way]
-    smaller = make_smaller(teacher)
-    before, kept = metrics.accuracy(smaller, SPLIT), what_stays(smaller)
+def test_a_compressed_network_learns_from_its_teacher_stays_compressed_and_is_exported(teacher, tmp_path):
     logits = cached_logits(teacher, SPLIT)
-    distill(smaller, logits, SPLIT, epochs=15, progress=False)
-    assert what_stays(smaller) == kept != what_stays(teacher)
-    # The teacher does not lose by it, and the smaller network gains what it had lost.
-    assert torch.equal(predict_logits(teacher, SPLIT), logits)
-    assert metrics.accuracy(smaller, SPLIT) > before + 0.1
-    finished = compress.finish(smaller)
-    assert what_stays(finished) == kept
-    path = export_onnx(
-        finished,
-        tmp_path / "a.onnx",
-        image_shape=SHAPE,
-        classes=DIGITS.classes,
-        mean=DIGITS.mean,
-        std=DIGITS.std,
-    )
-    expected = predict_logits(smaller, TEST)
-    torch.testing.assert_close(compress.onnx_logits(path, TEST), expected, atol=1e-3, rtol=1e-4)
-    quantised = compress.quantize(path, tmp_path / "b.onnx", SPLIT)
-    assert metrics.agreement(compress.onnx_logits(quantised, TEST), expected, TEST) >= 0.9
+    for way, (make_smaller, what_stays) in WAYS.items():
+        smaller = make_smaller(teacher)
+        before, kept = metrics.accuracy(smaller, SPLIT), what_stays(smaller)
+        distill(smaller, logits, SPLIT, epochs=15, progress=False)
+        assert what_stays(smaller) == kept != what_stays(teacher), way
+        # The teacher does not lose by it, and the smaller network gains what it had lost.
+        assert torch.equal(predict_logits(teacher, SPLIT), logits), way
+        assert metrics.accuracy(smaller, SPLIT) > before + 0.1, way
+        finished = compress.finish(smaller)
+        assert what_stays(finished) == kept, way
+        path = export_onnx(finished, tmp_path / f"{way}.onnx", image_shape=SHAPE, **described)
+        expected = predict_logits(smaller, TEST)
+        torch.testing.assert_close(compress.onnx_logits(path, TEST), expected, atol=1e-3, rtol=1e-4)
+        quantised = compress.quantize(path, tmp_path / "b.onnx", SPLIT)
+        assert metrics.agreement(compress.onnx_logits(quantised, TEST), expected, TEST) >= 0.9, way
 
 
 def test_compressed_networks_take_fewer_operations_but_not_sparse_ones(teacher):
@@ -109,14 +100,7 @@ def test_a_student_that_was_found_learns_and_is_exported(teacher, tmp_path):
     student = models.PocketCNN(10, 1, found.plan)
     distill(student, cached_logits(teacher, SPLIT), SPLIT, epochs=2, progress=False)
     assert footprint.multiply_adds(student, SHAPE) <= 20_000
-    path = export_onnx(
-        student,
-        tmp_path / "a.onnx",
-        image_shape=SHAPE,
-        classes=DIGITS.classes,
-        mean=DIGITS.mean,
-        std=DIGITS.std,
-    )
+    path = export_onnx(student, tmp_path / "a.onnx", image_shape=SHAPE, **described)
     torch.testing.assert_close(
         compress.onnx_logits(path, TEST), predict_logits(student, TEST), atol=1e-3, rtol=1e-4
     )

@@ -59,25 +59,23 @@ def constants(path: Path) -> dict[str, np.ndarray]:
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
 
 
-@pytest.mark.parametrize(("reduce_range", "steps"), [(True, 64), (False, 127)])
-def test_weights_are_signed_with_a_scale_a_channel_after_batch_norm_is_folded(
-    network, exported, tmp_path, reduce_range, steps
-):
-    path = compress.quantize(exported, tmp_path / "a.onnx", CALIBRATION, reduce_range=reduce_range)
-    found = constants(path)
-    assert "BatchNormalization" not in {node.op_type for node in onnx.load(path).graph.node}
+def test_weights_are_signed_with_a_scale_a_channel_after_batch_norm_is_folded(network, exported, tmp_path):
     folded = {
         f"network.stages.{number}.0": nn.utils.fuse_conv_bn_eval(stage[0], stage[1])
         for number, stage in enumerate(network.stages)
     }
-    for name, layer in (folded | {"network.head": network.head}).items():
-        weight = layer.weight.detach().flatten(1).numpy()
-        scale = np.abs(weight).max(1) / steps
-        np.testing.assert_allclose(found[f"{name}.weight_scale"], scale, rtol=1e-4)
-        assert not found[f"{name}.weight_zero_point"].any()
-        stored = found[f"{name}.weight_quantized"].reshape(weight.shape)
-        assert stored.dtype == np.int8
-        np.testing.assert_allclose(stored, weight / scale[:, None], atol=0.501)  # rounded to the nearest
+    for reduce_range, steps in ((True, 64), (False, 127)):
+        path = compress.quantize(exported, tmp_path / "a.onnx", CALIBRATION, reduce_range=reduce_range)
+        found = constants(path)
+        assert "BatchNormalization" not in {node.op_type for node in onnx.load(path).graph.node}
+        for name, layer in (folded | {"network.head": network.head}).items():
+            weight = layer.weight.detach().flatten(1).numpy()
+            scale = np.abs(weight).max(1) / steps
+            np.testing.assert_allclose(found[f"{name}.weight_scale"], scale, rtol=1e-4)
+            assert not found[f"{name}.weight_zero_point"].any(), (name, steps)
+            stored = found[f"{name}.weight_quantized"].reshape(weight.shape)
+            assert stored.dtype == np.int8, (name, steps)
+            np.testing.assert_allclose(stored, weight / scale[:, None], atol=0.501)  # rounded to the nearest
 
 
 def test_activations_are_unsigned_and_their_range_is_that_of_the_calibration_images(quantised):
@@ -231,23 +229,20 @@ def test_a_model_for_single_images_is_refused(exported, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["single.onnx"]
 
 
-@pytest.mark.parametrize(
-    ("images", "message"),
-    [
+def test_images_that_are_none_of_the_models_are_refused(exported, tmp_path):
+    for images, message in (
         (data.load().test.take(10), r"shape \(n, 1, 8, 8\) for digits.onnx.*got \(10, 1, 28, 28\)"),
         (torch.zeros(0, 1, 8, 8), r"n at least 1, got \(0, 1, 8, 8\)"),
         (torch.zeros(2, 3, 8, 8), r"got \(2, 3, 8, 8\)"),
         (torch.full((2, 1, 8, 8), float("nan")), "images must be finite"),
-    ],
-)
-def test_images_that_are_none_of_the_models_are_refused(exported, tmp_path, images, message):
-    for refused in (
-        lambda: compress.quantize(exported, tmp_path / "a.onnx", images),
-        lambda: compress.onnx_logits(exported, images),
-        lambda: compress.agreement(exported, exported, images),
     ):
-        with pytest.raises(ValueError, match=message):
-            refused()
+        for refused in (
+            lambda images: compress.quantize(exported, tmp_path / "a.onnx", images),
+            lambda images: compress.onnx_logits(exported, images),
+            lambda images: compress.agreement(exported, exported, images),
+        ):
+            with pytest.raises(ValueError, match=message):
+                refused(images)
     assert list(tmp_path.iterdir()) == []
 
 

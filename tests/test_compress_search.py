@@ -115,9 +115,8 @@ def test_a_budget_that_no_plan_meets_is_refused_with_the_smallest():
         search(multiply_adds=10, depths=[1], channels=[4], kernels=[3], strides=[2])
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
+def test_what_cannot_be_searched_is_refused():
+    for options, message in (
         ({"channels": []}, "channels must offer"),
         ({"strides": [0, 1]}, "each of strides must be at least 1, got 0"),
         ({"kernels": [3, 4]}, "kernels must be odd"),
@@ -127,8 +126,6 @@ def test_a_budget_that_no_plan_meets_is_refused_with_the_smallest():
         ({"latency_budget": 1}, "given together"),
         ({"latency": lambda student: 1.0}, "given together"),
         ({"latency": lambda student: 1.0, "latency_budget": 0}, "latency_budget must be above 0"),
-    ],
-)
-def test_what_cannot_be_searched_is_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        search(**options)
+    ):
+        with pytest.raises(ValueError, match=message):
+            search(**options)

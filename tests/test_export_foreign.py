@@ -1,5 +1,6 @@
 """Networks of all origins through every exporter: each is written as it computes, or refused and leaves nothing."""
 
+import itertools
 import os
 import re
 import threading
@@ -193,9 +194,8 @@ def assert_refused(kind: str, model: object, message: str, folder: Path, case: s
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("kind", EXPORTERS)
-def test_wrapped_and_converted_networks_are_written_as_the_network_inside(kind, tmp_path):
-    for case, build in WORKS.items():
+def test_wrapped_and_converted_networks_are_written_as_the_network_inside(tmp_path):
+    for kind, (case, build) in itertools.product(EXPORTERS, WORKS.items()):
         path = export(kind, build(), tmp_path / "made" / case)
         expected = network()
         changes = case == "that changes its images"
@@ -203,22 +203,20 @@ def test_wrapped_and_converted_networks_are_written_as_the_network_inside(kind, 
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("kind", EXPORTERS)
-def test_what_is_no_classifier_of_any_batch_is_refused_before_anything_is_left_behind(kind, tmp_path):
-    for case, (build, message) in REFUSED.items():
+def test_what_is_no_classifier_of_any_batch_is_refused_before_anything_is_left_behind(tmp_path):
+    for kind, (case, (build, message)) in itertools.product(EXPORTERS, REFUSED.items()):
         assert_refused(kind, build(), message, tmp_path, case)
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("kind", EXPORTERS)
-def test_what_only_one_exporter_takes_is_written_by_it_and_refused_by_the_others(kind, tmp_path):
-    for case, (build, messages) in DIFFERS.items():
+def test_what_only_one_exporter_takes_is_written_by_it_and_refused_by_the_others(tmp_path):
+    for kind, (case, (build, messages)) in itertools.product(EXPORTERS, DIFFERS.items()):
         if messages[kind] is None:
             model = build()
             assert_computes(kind, export(kind, model, tmp_path / "taken" / case), model, case)
         else:
-            (tmp_path / case).mkdir()
-            assert_refused(kind, build(), messages[kind], tmp_path / case, case)
+            (tmp_path / f"{case} {kind}").mkdir()
+            assert_refused(kind, build(), messages[kind], tmp_path / f"{case} {kind}", case)
 
 
 def test_paths_where_nothing_can_be_written_are_refused_and_nothing_is_made_on_the_way(tmp_path):

@@ -124,10 +124,9 @@ def test_measures_are_rows_with_as_many_digits_as_their_interval_supports(files)
     ]
 
 
-@pytest.mark.parametrize(
-    "nasty",
-    [
-        NASTY,
+def test_nothing_in_a_name_or_a_text_becomes_markup(tmp_path):
+    plain = {"h1", "h2", "p", "ul", "li", "table", "thead", "tbody", "tr", "th", "td", "strong", "code", "a"}
+    starts = [
         "- x",
         "+ x",
         "= x",
@@ -140,26 +139,23 @@ def test_measures_are_rows_with_as_many_digits_as_their_interval_supports(files)
         "1.5 x",
         "a\n\n# b",
         "``x`",
-    ],
-)
-def test_nothing_in_a_name_or_a_text_becomes_markup(tmp_path, nasty):
-    shown = " ".join(nasty.split())
-    path = written(tmp_path / "a`b.onnx", nasty, classes=(nasty, *CLASSES))
-    measure = Measure(nasty, 1, nasty, 0, 2, interval=nasty, how=nasty)
-    text = card(path, [measure], summary=nasty, limits=[nasty], teacher=nasty, versions={nasty: nasty})
-    page = Page(text)
-    assert page.of("h1")[0].removesuffix("¶") == f"Model card: {shown}"
-    assert page.of("td") == [shown, f"1 {shown}", f"0 to 2 {shown} ({shown})", shown]
-    assert shown in page.of("p") and shown in page.of("li") and f"{shown} {shown}" in page.of("li")
-    assert "a`b.onnx" in page.of("code")
-    plain = {"h1", "h2", "p", "ul", "li", "table", "thead", "tbody", "tr", "th", "td", "strong", "code", "a"}
-    assert page.names <= plain | {"div", "pre", "span"}
-    assert len(page.of("h1")) == 1 and len(page.of("h2")) == 6 and len(page.of("a")) == 1 + 7
+    ]
+    for nasty in (NASTY, *starts):
+        shown = " ".join(nasty.split())
+        path = written(tmp_path / "a`b.onnx", nasty, classes=(nasty, *CLASSES))
+        measure = Measure(nasty, 1, nasty, 0, 2, interval=nasty, how=nasty)
+        text = card(path, [measure], summary=nasty, limits=[nasty], teacher=nasty, versions={nasty: nasty})
+        page = Page(text)
+        assert page.of("h1")[0].removesuffix("¶") == f"Model card: {shown}"
+        assert page.of("td") == [shown, f"1 {shown}", f"0 to 2 {shown} ({shown})", shown]
+        assert {shown, f"{shown} {shown}"} <= set(page.of("li")) and shown in page.of("p"), nasty
+        assert "a`b.onnx" in page.of("code"), nasty
+        assert page.names <= plain | {"div", "pre", "span"}, nasty
+        assert [len(page.of(tag)) for tag in ("h1", "h2", "a")] == [1, 6, 1 + 7], nasty
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
+def test_a_measure_that_says_nothing_sure_is_refused():
+    for arguments, message in (
         ({"value": float("nan")}, "must be finite"),
         ({"value": 1, "low": 0, "high": float("inf"), "interval": "x"}, "must be finite"),
         ({"value": 1, "low": 2, "high": 3, "interval": "x"}, "2 <= 1 <= 3"),
@@ -167,18 +163,16 @@ def test_nothing_in_a_name_or_a_text_becomes_markup(tmp_path, nasty):
         ({"value": 1, "low": 0, "high": 2}, "need `interval`"),
         ({"value": 1, "interval": "quartiles"}, "need `interval`"),
         ({"value": 1, "name": " "}, "is empty"),
-    ],
-)
-def test_a_measure_that_says_nothing_sure_is_refused(arguments, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
-        Measure(**{"name": "a", **arguments})
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            Measure(**{"name": "a", **arguments})
 
 
-@pytest.mark.parametrize("name", ["measures", *(name for name in TEXTS if name != "teacher")])
-def test_a_card_with_a_gap_is_refused(files, name):
-    nothing = {list: [], dict: {}, str: " "}[type(TEXTS.get(name, []))]
-    with pytest.raises(ValueError, match=f"{name} is empty"):
-        model_card(files[0], **{"measures": [ACCURACY], **TEXTS, name: nothing})
+def test_a_card_with_a_gap_is_refused(files):
+    for name in ("measures", *(name for name in TEXTS if name != "teacher")):
+        nothing = {list: [], dict: {}, str: " "}[type(TEXTS.get(name, []))]
+        with pytest.raises(ValueError, match=f"{name} is empty"):
+            model_card(files[0], **{"measures": [ACCURACY], **TEXTS, name: nothing})
 
 
 def test_files_without_a_description_or_a_model_are_refused(files, tmp_path):

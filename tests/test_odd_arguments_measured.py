@@ -183,6 +183,7 @@ TABLES = [
     TABLE, TABLE[:0], TABLE.to_dict(), TABLE.to_numpy(), TABLE.assign(bytes=[1, math.nan, 2]), TABLE["bytes"],
     TABLE.assign(bytes=list("123")), TABLE.drop(columns="bytes"), TABLE.assign(bytes=[True, False, True]),
     pd.concat([TABLE, TABLE], axis=1), TABLE.assign(bytes=[None, 1, 2]), TABLE.rename(columns={"bytes": 1}),
+    TABLE.astype(object), TABLE.assign(bytes=["1", 2, 3]), TABLE.assign(bytes=[1j, 2, 3]),
 ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from kdlib import data, metrics, models, teachers
+from kdlib import _files, _logit_cache, data, metrics, models, teachers
 from kdlib.deploy import compress, shelf
 from kdlib.inference import predict_logits
 
@@ -19,27 +19,25 @@ NORMAL = NormalDist().inv_cdf(0.975)
 # --- what ships
 
 
-@pytest.mark.parametrize("name", shelf.names())
-def test_manifest_is_that_of_its_file(name):
-    facts, content = shelf.manifest(name), shelf.path(name).read_bytes()
-    assert facts["name"] == name and facts["command"] == f"kdlib build-model {name}"
-    assert facts["bytes"] == len(content) and facts["sha256"] == sha256(content).hexdigest()
-    assert facts["test_images"] == 10_000 and facts["seconds"] > 0 and facts["parameters"] > 0
-    assert (
-        facts["wrong"] == sorted(set(facts["wrong"]))
-        and 0 <= facts["wrong"][0]
-        and facts["wrong"][-1] < 10_000
-    )
-    assert facts["test_accuracy"] == pytest.approx(1 - len(facts["wrong"]) / 10_000)
-    assert {"python", "torch", "onnx", "onnxruntime"} <= set(facts["versions"])
+def test_manifests_are_those_of_their_files():
+    for name in shelf.names():
+        facts, content = shelf.manifest(name), shelf.path(name).read_bytes()
+        assert facts["name"] == name and facts["command"] == f"kdlib build-model {name}"
+        assert facts["bytes"] == len(content) and facts["sha256"] == sha256(content).hexdigest(), name
+        assert facts["test_images"] == 10_000 and facts["seconds"] > 0 and facts["parameters"] > 0, name
+        assert facts["wrong"] == sorted(set(facts["wrong"])), name
+        assert 0 <= facts["wrong"][0] and facts["wrong"][-1] < 10_000, name
+        assert facts["test_accuracy"] == pytest.approx(1 - len(facts["wrong"]) / 10_000), name
+        assert {"python", "torch", "onnx", "onnxruntime"} <= set(facts["versions"]), name
 
 
-@pytest.mark.parametrize("name", shelf.names())
-def test_file_is_as_good_as_its_manifest_says(name):
+def test_files_are_as_good_as_their_manifests_say():
     """On 500 test images. Another processor adds in another order, which may turn an answer that was near a tie."""
     few = data.load().test.take(500, seed=0)
-    found = compress.onnx_logits(shelf.path(name), few).argmax(dim=1) == few.labels
-    assert (found != shelf.right_answers(name)[few.indices]).sum() <= (5 if name in shelf.QUANTISED else 2)
+    for name in shelf.names():
+        found = compress.onnx_logits(shelf.path(name), few).argmax(dim=1) == few.labels
+        turned = (found != shelf.right_answers(name)[few.indices]).sum()
+        assert turned <= (5 if name in shelf.QUANTISED else 2), name
 
 
 def test_the_teacher_on_the_shelf_is_the_teacher():
@@ -56,23 +54,23 @@ def test_models_in_8_bits_are_made_from_others_and_much_smaller():
         assert shelf.manifest(name)["bytes"] < 0.5 * shelf.manifest(original)["bytes"]
 
 
-@pytest.mark.parametrize("function", [shelf.path, shelf.manifest, shelf.right_answers, shelf.build])
-def test_unknown_name_is_refused_with_the_names_there_are(function):
-    with pytest.raises(ValueError, match="unknown model 'destilled'; the shelf has teacher, .*distilled"):
-        function("destilled")
+def test_unknown_name_is_refused_with_the_names_there_are():
+    for function in (shelf.path, shelf.manifest, shelf.right_answers, shelf.build):
+        with pytest.raises(ValueError, match="unknown model 'destilled'; the shelf has teacher, .*distilled"):
+            function("destilled")
 
 
 # --- intervals
 
 
-@pytest.mark.parametrize(("hits", "count"), [(9405, 10_000), (50, 50), (1, 7)])
-def test_accuracy_interval_is_wilsons(hits, count):
+def test_accuracy_interval_is_wilsons():
     """The p for which |share - p| = z sqrt(p (1 - p) / n): the roots of a quadratic."""
-    share, squared = hits / count, NORMAL**2
-    a, b, c = count + squared, -(2 * hits + squared), hits * share
-    root = math.sqrt(b**2 - 4 * a * c)
-    found = shelf.accuracy_interval(torch.arange(count) < hits)
-    assert found == pytest.approx((share, (-b - root) / (2 * a), (-b + root) / (2 * a)), abs=1e-9)
+    for hits, count in ((9405, 10_000), (50, 50), (1, 7)):
+        share, squared = hits / count, NORMAL**2
+        a, b, c = count + squared, -(2 * hits + squared), hits * share
+        root = math.sqrt(b**2 - 4 * a * c)
+        found = shelf.accuracy_interval(torch.arange(count) < hits)
+        assert found == pytest.approx((share, (-b - root) / (2 * a), (-b + root) / (2 * a)), abs=1e-9), hits
 
 
 def test_a_smaller_confidence_narrows_an_interval():
@@ -126,23 +124,27 @@ def tiny(monkeypatch, tmp_path):
         images.train.take(40), images.validation.take(20), images.test.take(30), images.classes
     )
     monkeypatch.setattr(data, "load", lambda name, *, root, full: few)
-    monkeypatch.setattr(teachers, "user_cache_path", lambda name: tmp_path / "cache" / name)
-    monkeypatch.setattr(teachers, "_memory", {})
+    monkeypatch.setattr(_files, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(_logit_cache, "_memory", {})
     for recipe in (shelf.FULL_TRAINING, shelf.FINE_TUNING):
         monkeypatch.setitem(recipe, "epochs", 1)
     return few
 
 
-@pytest.mark.parametrize("name", [name for name in shelf.TRAINED if name not in ("teacher", "searched")])
-def test_every_recipe_gives_a_network_and_says_how(tiny, name):
-    network, recipe = shelf.TRAINED[name](tiny)
-    assert metrics.accuracy(network, tiny.test) <= 1 and predict_logits(network, tiny.test).shape == (30, 10)
-    assert recipe["images"] == 40 and recipe["epochs"] == 1 and json.loads(json.dumps(recipe)) == recipe
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    same = parameters == sum(parameter.numel() for parameter in teachers.load().network.parameters())
-    assert same == (name == "sparse")
-    if name == "sparse":
-        assert compress.zero_share(network) == pytest.approx(0.8, abs=0.001)
+def test_every_recipe_gives_a_network_and_says_how(tiny):
+    whole = sum(parameter.numel() for parameter in teachers.load().network.parameters())
+    for name in shelf.TRAINED:
+        if name in ("teacher", "searched"):
+            continue
+        network, recipe = shelf.TRAINED[name](tiny)
+        assert metrics.accuracy(network, tiny.test) <= 1, name
+        assert predict_logits(network, tiny.test).shape == (30, 10), name
+        assert recipe["images"] == 40 and recipe["epochs"] == 1, name
+        assert json.loads(json.dumps(recipe)) == recipe, name
+        same = whole == sum(parameter.numel() for parameter in network.parameters())
+        assert same == (name == "sparse"), name
+        if name == "sparse":
+            assert compress.zero_share(network) == pytest.approx(0.8, abs=0.001)
 
 
 def test_a_model_is_built_and_then_quantised(tiny, monkeypatch, tmp_path):

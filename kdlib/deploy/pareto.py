@@ -80,7 +80,8 @@ def _check_columns(table: pd.DataFrame, **columns: tuple[str, ...]) -> None:
     for argument, name in ((argument, name) for argument, group in columns.items() for name in group):
         if list(table).count(name) != 1:
             raise ValueError(f"{argument}: table must have the column {name!r}, once; it has {list(table)}")
-        if not pd.api.types.is_any_real_numeric_dtype(table[name]):
+        # A transposed table holds numbers as objects.
+        if not all(isinstance(one, Real) and not isinstance(one, bool | np.bool_) for one in table[name]):
             raise TypeError(
                 f"{argument}: column {name!r} of table must hold numbers, got {table[name].dtype}"
             )
