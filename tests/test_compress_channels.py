@@ -52,6 +52,19 @@ FOLLOWED = {
         Step(lambda x, one, two: x * two(one(x.mean((2, 3), keepdim=True)).relu()).sigmoid(),
              convolution(8, 4, 1), convolution(4, 8, 1)),
     ),
+    "squeeze and excite by view and expand": lambda: Network(
+        Step(lambda x, one, two: x * two(one(x.amax((2, 3))).relu()).sigmoid().view(len(x), -1, 1, 1).expand_as(x),
+             nn.Linear(8, 4), nn.Linear(4, 8)),
+    ),
+    "axes of 1 removed and added": lambda: Network(
+        Step(lambda x, one: x + one(x.mean((2, 3)).unsqueeze(2).unsqueeze(3)).squeeze(3).squeeze(2)[:, :, None, None],
+             convolution(8, 8, 1)),
+    ),
+    "a cropped map": lambda: Network(Step(lambda x, one: one(x)[:, :, 1:-1, ::2], convolution())),
+    "activations of all kinds": lambda: Network(
+        nn.Sequential(nn.LeakyReLU(), convolution(), nn.Mish(), nn.Hardswish(), nn.ReflectionPad2d(1), nn.SELU()),
+    ),
+    "probabilities": lambda: nn.Sequential(Network(convolution()), nn.Softmax(dim=1)),
     "joined branches": lambda: Network(
         Step(lambda x, one, two: torch.cat([x, one(x), two(x)], dim=1), convolution(), convolution(8, 6)), last=22,
     ),
@@ -62,6 +75,18 @@ FOLLOWED = {
     "a flattened map": lambda: nn.Sequential(
         convolution(1, 8), nn.ReLU(), nn.MaxPool2d(4), nn.Flatten(), nn.Linear(128, 12), nn.ReLU(), nn.Linear(12, 5),
     ),
+    "rows of pixels": lambda: nn.Sequential(
+        convolution(1, 8), nn.Flatten(2), nn.Conv1d(8, 6, 3), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(6, 5),
+    ),
+    "rows of pixels and back": lambda: Network(
+        nn.Sequential(nn.Flatten(2), nn.BatchNorm1d(8), nn.Unflatten(2, (16, 16)), convolution()),
+    ),
+    "a flattened map and its mean": lambda: nn.Sequential(
+        convolution(1, 8), nn.MaxPool2d(4),
+        Step(lambda x, one, two: one(x.flatten(1)) + two(x.mean((2, 3))), nn.Linear(128, 6), nn.Linear(8, 6)),
+        nn.Linear(6, 5),
+    ),
+    "a layer used twice": lambda: Network((lambda layer: nn.Sequential(layer, nn.ReLU(), layer))(convolution())),
     "ConvNeXt": lambda: zoo.ConvNeXt([CNBlockConfig(8, 12, 1), CNBlockConfig(12, None, 1)], num_classes=5),
     "compiled and frozen": lambda: freeze(torch.compile(Network(nn.Identity()))),
 }  # fmt: skip
@@ -119,6 +144,15 @@ MOVED = {
     ),
     "the mean of the channels": lambda: Network(
         Step(lambda x, layer: x * layer(x.mean(1, keepdim=True)), convolution(1, 1))),
+    "the mean of everything": lambda: Network(Step(lambda x: x / x.mean())),
+    "the deviation of everything": lambda: Network(Step(lambda x: x / x.std())),
+    "a gated linear unit": lambda: Network(nn.GLU(dim=1), last=4),
+    "softmax over the channels": lambda: Network(nn.Softmax(dim=1)),
+    "a map out of features": lambda: nn.Sequential(
+        nn.Flatten(), nn.Linear(256, 32), nn.Unflatten(1, (8, 2, 2)), convolution(8, 5), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    ),
+    "channels of zeros": lambda: Network(Step(lambda x: nn.functional.pad(x, (0, 0, 0, 0, 2, 2))), last=12),
     "every second channel": lambda: Network(Step(lambda x: x[:, ::2]), last=4),
     "turned about": lambda: Network(Step(lambda x: x.roll(1, dims=1))),
     "sorted channels": lambda: Network(Step(lambda x: x.sort(dim=1).values)),
@@ -173,7 +207,7 @@ def test_channels_that_go_are_the_same_for_all_that_write_and_read_them():
         if case in NORMALISED:
             continue
         for path, layer in smaller.named_modules():
-            if isinstance(layer, nn.Conv2d | nn.Linear) and getattr(layer, "groups", 1) == 1:
+            if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear) and getattr(layer, "groups", 1) == 1:
                 reads = original.get_submodule(path)
                 reads.register_forward_pre_hook(reading(kept(reads.weight, layer.weight)[1]))
         torch.testing.assert_close(
@@ -186,7 +220,7 @@ def reading(inputs: torch.Tensor):
 
     def hook(layer, arguments):
         (features,) = arguments
-        axis = 1 if isinstance(layer, nn.Conv2d) else -1
+        axis = -1 if isinstance(layer, nn.Linear) else 1
         mask = torch.zeros(features.shape[axis]).index_fill(0, inputs, 1)
         return features * mask.view(
             [-1 if axis in (number, number - features.ndim) else 1 for number in range(features.ndim)]

@@ -1,4 +1,7 @@
-"""Rules for arguments (see `kdlib._checks`) that take no torch: the server and what it measures do without."""
+"""Rules for arguments (see `kdlib._checks`) that take no torch: the server and what it measures do without.
+
+Each is given the name of an argument, for its message, and the value, and returns the value in its plain form.
+"""
 
 import errno
 import math

@@ -22,8 +22,12 @@ from kdlib.deploy.networks import example_image
 CONVOLUTIONS = nn.modules.conv._ConvNd
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm)
 LAYERS = (CONVOLUTIONS, *NORMS, nn.Linear, nn.LayerNorm, nn.PReLU)  # in which torch-pruning cuts by itself
-# Parts of the names of operations that treat each channel by itself; most say so by a tag.
-ON_EACH_CHANNEL = ("max_pool", "avg_pool", "upsample", "detach", "alias", "lift_fresh", "hardswish")
+# Operations by parts of their names: those that treat each channel by itself and do not say so by a tag, those that
+# may join axes or add some, and those that may take the mean, the sum, ... over the channels.
+ON_EACH_CHANNEL = ("max_pool", "avg_pool", "upsample", "reflection_pad", "replication_pad", "hardswish", "_to_copy",
+                   "detach", "alias", "lift_fresh")  # fmt: skip
+SHAPES = ("view", "_unsafe_view", "as_strided_", "squeeze", "unsqueeze", "expand")
+REDUCTIONS = ("mean", "sum", "amax", "amin", "var")
 
 
 def check_channels_can_be_followed(name: str, network: nn.Module, image_shape: Sequence[int]) -> None:
@@ -44,6 +48,7 @@ def check_channels_can_be_followed(name: str, network: nn.Module, image_shape: S
             leave = module.register_forward_hook(watch.leave)
             stack.callback(enter.remove)
             stack.callback(leave.remove)
+        stack.enter_context(following_channels(name, network))
         stack.enter_context(torch.no_grad())
         stack.enter_context(watch)
         network(image)
@@ -51,13 +56,27 @@ def check_channels_can_be_followed(name: str, network: nn.Module, image_shape: S
 
 @contextmanager
 def following_channels(name: str, network: nn.Module) -> Iterator[None]:
-    """Turn torch-pruning's failures into a ValueError that says what failed."""
+    """Turn torch-pruning's failures into a ValueError that says what failed.
+
+    Args:
+        name: of the argument, for the message.
+        network: what it holds.
+
+    Raises:
+        ValueError: whatever failed in the block.
+    """
     try:
         yield
+    except ChannelsMoved:
+        raise
     except Exception as error:  # it raises whatever its calculations lead to, such as ZeroDivisionError
         raise ValueError(
             f"torch-pruning cannot follow the channels of {name}, a {type(network).__name__}: {error!r}"
         ) from error
+
+
+class ChannelsMoved(ValueError):
+    """A network does what no channel can be followed through."""
 
 
 class _Watch(TorchDispatchMode):
@@ -102,22 +121,26 @@ class _Watch(TorchDispatchMode):
             return tuple(args[1]) == goes
         if torch.Tag.pointwise in func.tags:
             return len({shape[self.axis] for shape in shapes if len(shape) == 4}) < 2
-        if name == "mean":
-            dimensions = len(shapes[0])
-            return self.axis % dimensions not in {axis % dimensions for axis in args[1]}
+        if name in REDUCTIONS:
+            axes = args[1] if len(args) > 1 and isinstance(args[1], list | tuple) else range(len(shapes[0]))
+            return self.axis % len(shapes[0]) not in {axis % len(shapes[0]) for axis in axes}
         if self.axis != 1:
             return not shapes
-        if name in ("view", "_unsafe_view", "as_strided_"):
-            return result.ndim == 2 and len(result) == shapes[0][0] or tuple(result.shape) == shapes[0]
+        if name in SHAPES:
+            return result.shape[:2] == shapes[0][:2] or result.ndim == 2 and len(result) == shapes[0][0]
         if name == "cat":
             return args[1:] in ((1,), (-3,)) and result.ndim == 4
         if name == "constant_pad_nd":
             return len(args[1]) <= 2 * (len(shapes[0]) - 2)
+        if name == "slice":
+            return args[1] in (2, 3)
+        if name in ("_softmax", "_log_softmax"):
+            return result.ndim == 2
         return not shapes or any(part in name for part in ON_EACH_CHANNEL)
 
     def _refuse(self, reason: str) -> None:
         where = next((path for path, _ in reversed(self.running) if path), "its forward")
-        raise ValueError(
+        raise ChannelsMoved(
             f"the channels of {self.network} cannot be followed: {where} {reason}, which moves them. Channels are "
             "taken out of networks of convolutions, with linear layers behind them; attention, windows and shuffled "
             "channels are none. Such networks take `sparsify`, `factorize`, and `quantize` once they are exported"

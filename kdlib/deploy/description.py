@@ -81,6 +81,9 @@ class Description:
     def from_json(cls, text: str) -> "Description":
         """The description that `to_json` wrote.
 
+        Args:
+            text: of a JSON object.
+
         Raises:
             ValueError: the text is no such description; the message says what is wrong with it.
         """
@@ -103,7 +106,11 @@ class Description:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], file: str) -> "Description":
-        """The description in the metadata of an ONNX file; `file` is its name, for the error.
+        """The description in the metadata of an ONNX file.
+
+        Args:
+            metadata: key -> text.
+            file: its name, for the message.
 
         Raises:
             ValueError: there is none; the message says how to export the model with one.

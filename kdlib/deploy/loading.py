@@ -62,7 +62,12 @@ def open_file(path: str | PathLike, *, threads: int = 1) -> Callable[[Images], C
 
 
 def torch_call(network: Callable, images: Any) -> Call:
-    """A call of a network of torch as a server would make it: without a record for gradients."""
+    """A call of a network of torch as a server would make it: without a record for gradients.
+
+    Args:
+        network: or any other function.
+        images: what it is called with.
+    """
     import torch
 
     def call() -> Any:

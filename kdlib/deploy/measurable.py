@@ -1,4 +1,4 @@
-"""What `kdlib.deploy.benchmark` measures, and rules for the arguments that name it."""
+"""What `kdlib.deploy.benchmark` measures, and rules for the arguments that name it (as in `kdlib.deploy.arguments`)."""
 
 from collections.abc import Callable, Mapping
 from numbers import Integral

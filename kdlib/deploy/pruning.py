@@ -83,7 +83,18 @@ def sparsify(model: nn.Module, share: float | int, *, layerwise: bool = False) -
 
 @checked(model=networks.with_weights)
 def finish(model: nn.Module) -> nn.Module:
-    """A copy of a network from `sparsify` with plain layers again; the zeros are now ordinary weights."""
+    """A copy of a network from `sparsify` with plain layers again; the zeros are now ordinary weights.
+
+    Args:
+        model: any network; it is left as it is.
+
+    Returns:
+        A network on the CPU, in eval mode.
+
+    Raises:
+        ValueError: it is quantised or TorchScript.
+        TypeError: it is no network.
+    """
     return trainable_copy(model)
 
 
@@ -91,8 +102,12 @@ def finish(model: nn.Module) -> nn.Module:
 def zero_share(model: nn.Module) -> float:
     """The share of zeros among the weights of convolutions and linear layers, in [0, 1].
 
+    Args:
+        model: a network.
+
     Raises:
         ValueError: there is no such layer.
+        TypeError: `model` is no network.
     """
     weights = [layer.weight for layer in weighted_layers(model)]
     return sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)

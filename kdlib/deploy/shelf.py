@@ -200,6 +200,9 @@ def build(name: str, *, root: str | Path | None = None, folder: str | Path = FOL
 def path(name: str) -> Path:
     """The ONNX file of a model on the shelf.
 
+    Args:
+        name: one of `names()`.
+
     Raises:
         ValueError: an unknown name.
     """
@@ -229,6 +232,9 @@ def manifest(name: str, *, folder: str | Path = FOLDER) -> dict[str, Any]:
 
 def right_answers(name: str) -> Tensor:
     """Of each of the 10,000 test images whether the model recognised it when it was made: bool (10000,).
+
+    Args:
+        name: one of `names()`.
 
     Raises:
         ValueError: an unknown name.

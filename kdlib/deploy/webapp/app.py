@@ -48,7 +48,11 @@ class UploadRequest(Request):
 
 
 def create_app(classifiers: Sequence[Classifier]) -> Flask:
-    """The application that serves these models."""
+    """The application that serves these models.
+
+    Args:
+        classifiers: one or more, of different names.
+    """
     mimetypes.add_type(
         "text/javascript", ".js"
     )  # a Windows registry may say otherwise, and browsers then refuse

@@ -65,6 +65,10 @@ def decode(content: bytes, models: Sequence[Description]) -> Image.Image:
     Of an animation it is the first frame; what is transparent becomes white. It may be smaller than the picture in
     the file, but is at least twice as large as each model's input where that picture is.
 
+    Args:
+        content: the file.
+        models: what is going to see the picture; they say how small it may become.
+
     Raises:
         Refused: 415 another format; 413 too many pixels; 422 damaged; 429 too many large pictures at this moment.
     """
@@ -93,7 +97,12 @@ def model_input(
     """The picture as the model sees it, and the numbers that enter the network.
 
     The middle of the picture, cut to the aspect of the input and resized with an antialiasing bilinear filter;
-    a picture that has the size of the input already is left as it is. With `invert`, bright becomes dark.
+    a picture that has the size of the input already is left as it is.
+
+    Args:
+        picture: as `decode` returns it.
+        description: of the model.
+        invert: make bright dark first, and dark bright.
     """
     size = (description.width, description.height)
     seen = ImageOps.fit(picture, size, Image.Resampling.BILINEAR).convert(
