@@ -69,7 +69,7 @@ def copied(name: str, model: nn.Module, dtype: torch.dtype | None = None) -> nn.
     Raises:
         ValueError: it holds what cannot be copied.
     """
-    *_, model = _unwrapped(model)
+    *_, model = unwrapped(model)
     try:
         holder = nn.ModuleList([copy.deepcopy(model)])
         for path, module in list(holder.named_modules(remove_duplicate=False)):
@@ -115,7 +115,7 @@ def trainable_copy(model: nn.Module, name: str = "model") -> nn.Module:
 
 def preprocessing(model: nn.Module) -> Preprocessing | None:
     """How a network wants its images, where it says so itself, as a frozen teacher may."""
-    carried = [preprocessing_of(layer) for layer in _unwrapped(model)]
+    carried = [preprocessing_of(layer) for layer in unwrapped(model)]
     return next((own for own in carried if own is not None), None)
 
 
@@ -147,8 +147,8 @@ def why_not_plain(network: nn.Module) -> str | None:
     return None
 
 
-def _unwrapped(model: nn.Module) -> Iterator[nn.Module]:
-    """The network, what it is a wrapper of, what that is a wrapper of, and so on."""
+def unwrapped(model: nn.Module) -> Iterator[nn.Module]:
+    """The network, what it is a wrapper of, what that is a wrapper of, and so on; the last one is none."""
     yield model
     while isinstance(model, tuple(WRAPPERS)):
         model = _inside(model)
