@@ -80,6 +80,13 @@ def with_weight_norm() -> nn.Module:
     return model
 
 
+def pruned_and_trained() -> nn.Module:
+    model = network()
+    nn.utils.prune.l1_unstructured(model[4], "weight", 0.5)
+    model(torch.zeros(2, *SHAPE)).sum().backward()
+    return model
+
+
 def parametrised() -> nn.Module:
     model = network()
     nn.utils.parametrizations.weight_norm(model[4])
@@ -135,7 +142,8 @@ REFUSED = {
     "holds a generator": (with_attribute(lambda model: (i for i in range(3))), "cannot be copied"),
     "holds an open file": (with_attribute(lambda model: open(os.devnull)), "cannot be copied"),
     "holds a result": (with_attribute(lambda model: model[4].weight * 2), "results of earlier batches"),
-    "normalises weights the old way": (with_weight_norm, "parametrizations.weight_norm"),
+    "normalises weights the old way": (with_weight_norm, "torch.nn.utils.remove_weight_norm"),
+    "pruned by torch and trained": (pruned_and_trained, "torch.nn.utils.prune.remove"),
     "on the meta device": (lambda: network().to("meta"), r"no numbers in '0.weight' \(device 'meta'\); load"),
     "lazy": (lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), "size of '1.weight' yet; run it once"),
 }  # fmt: skip

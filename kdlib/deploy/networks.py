@@ -79,8 +79,8 @@ def copied(name: str, model: nn.Module, dtype: torch.dtype | None = None) -> nn.
     except Exception as error:  # a copy runs whatever the network's parts define for it
         raise ValueError(
             f"{name}, a {type(model).__name__}, cannot be copied: {in_one_line(error)}. Keep locks, open files and "
-            "results of earlier batches out of it; in place of torch.nn.utils.weight_norm take "
-            "torch.nn.utils.parametrizations.weight_norm"
+            "results of earlier batches out of it, and make weights permanent that a hook computes "
+            "(torch.nn.utils.remove_weight_norm, torch.nn.utils.prune.remove)"
         ) from error
     try:
         return network.eval()
