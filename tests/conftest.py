@@ -47,6 +47,15 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """No logits known from other tests or earlier runs."""
+    from kdlib import _files, _logit_cache
+
+    monkeypatch.setattr(_files, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(_logit_cache, "_memory", {})
+
+
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory) -> list[Path]:
     """Two untrained students, exported as ONNX files that `kdlib serve` takes: "small" and "other"."""

@@ -10,21 +10,14 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from kdlib import _files, _logit_cache, data, features, metrics, models, sweeps, teachers, training
+from kdlib import data, features, metrics, models, sweeps, teachers, training
 from kdlib.data import ImageSplit
 from kdlib.data.augment import random_crop_flip
 from kdlib.features import FeatureTerm
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 
 MEAN, STD, SIZE = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225], 20
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    """No logits known from other tests or earlier runs."""
-    monkeypatch.setattr(_files, "cache_folder", lambda: tmp_path / "cache")
-    monkeypatch.setattr(_logit_cache, "_memory", {})
 
 
 @pytest.fixture(scope="module")

@@ -8,54 +8,19 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torchvision.transforms import v2
+from watching import Watching, steps_of, student, weights
 
-from kdlib import _files, _logit_cache, data, metrics, models, sweeps, teachers, training
+from kdlib import _logit_cache, data, metrics, sweeps, teachers, training
 from kdlib.data import ImageSplit
 from kdlib.data.augment import random_crop_flip
 from kdlib.features import FeatureTerm, hint_loss
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    """No logits known from other tests or earlier runs."""
-    monkeypatch.setattr(_files, "cache_folder", lambda: tmp_path / "cache")
-    monkeypatch.setattr(_logit_cache, "_memory", {})
+pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 
 
 @pytest.fixture(scope="module")
 def split() -> ImageSplit:
     return data.load().train.take(60)
-
-
-def weights(model: nn.Module) -> torch.Tensor:
-    return torch.cat([tensor.flatten().double() for tensor in model.state_dict().values()])
-
-
-def student(seed: int = 0) -> nn.Module:
-    return models.build("tiny-cnn", seed=seed)
-
-
-class Watching(nn.Module):
-    """A network that keeps the pixels, in 0..255, of each batch that it is trained on."""
-
-    def __init__(self, split: ImageSplit):
-        super().__init__()
-        self.network, self.views = student(), []
-        self.mean, self.std = split.mean[:, None, None], split.std[:, None, None]
-
-    def forward(self, images):
-        if self.training:
-            self.views.append((images.detach() * self.std + self.mean) * 255)
-        return self.network(images)
-
-
-def steps_of(split: ImageSplit, **options) -> list[torch.Tensor]:
-    """The pixels of each step of a training."""
-    watching = Watching(split)
-    training.train(watching, split, progress=False, **options)
-    return watching.views
 
 
 CROP_FLIP_ERASE = v2.Compose([v2.RandomCrop(28, padding=4), v2.RandomHorizontalFlip(), v2.RandomErasing()])
