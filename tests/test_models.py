@@ -144,7 +144,8 @@ def test_an_unknown_name_is_answered_with_a_close_one_whatever_its_case_and_its_
         ("EfficientNet-B0", "efficientnet_b0"), ("convnext tiny", "convnext_tiny"), ("Resnet8X4", "resnet8x4"),
     ):  # fmt: skip
         with pytest.raises(
-            ValueError, match=f"unknown model '{name}': no network has this name. Did you mean '{close}'.* Allowed: tiny-cnn, "
+            ValueError,
+            match=f"unknown model '{name}': no network has this name. Did you mean '{close}'.* Allowed: tiny-cnn, ",
         ):
             models.build(name)
     with pytest.raises(ValueError, match="unknown model '': no network has this name. Allowed"):
