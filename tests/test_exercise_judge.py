@@ -227,3 +227,33 @@ def test_a_stub_imports_nothing_under_the_name_of_a_parameter():
 def test_a_missing_kernel_of_torch_is_a_mistake_and_not_unfinished_work():
     verdict = exercises.check("share_correct", lambda logits, labels: (logits.argmax(dim=1) == labels).mean())
     assert verdict.status == "not yet right"
+
+
+def test_mine_gives_the_learners_function_where_it_is_right_and_says_so(small_exercises, capsys):
+    def own(x):
+        return x + x
+
+    assert exercises.mine("double", own) is own
+    assert capsys.readouterr().out == "From here on: your double.\n"
+    assert exercises.mine("area", 64) == 64
+    assert capsys.readouterr().out == "From here on: your area.\n"
+
+
+def test_mine_gives_the_solution_where_the_answer_is_not_right_and_says_why(small_exercises, capsys):
+    said = "From here on: the solution's {}, because yours is {}.\n"
+    for answer, status in [
+        (lambda x: ..., "not done yet"),
+        (..., "not done yet"),
+        (lambda x: 3 * x, "not yet right"),
+        (7, "not yet right"),
+        (lambda x: 1 / 0, "not yet right"),
+    ]:
+        assert exercises.mine("double", answer) is double
+        assert capsys.readouterr().out == said.format("double", status)
+    assert exercises.mine("area", 8) == 64
+    assert capsys.readouterr().out == said.format("area", "not yet right")
+
+
+def test_mine_refuses_the_name_of_no_exercise():
+    with pytest.raises(ValueError, match="unknown exercise 'sotfen'"):
+        exercises.mine("sotfen", double)

@@ -12,7 +12,7 @@ from kdlib.lesson.exercises._core import REGISTRY, Exercise, get
 from kdlib.lesson.exercises._judge import judge
 from kdlib.lesson.exercises._verdict import Hint, Solution, Verdict
 
-__all__ = ["Exercise", "Hint", "Solution", "Verdict", "check", "get", "hint", "names", "solution"]
+__all__ = ["Exercise", "Hint", "Solution", "Verdict", "check", "get", "hint", "mine", "names", "solution"]
 
 # The exercises of a lesson are registered by importing the file that defines them.
 for _file in pkgutil.iter_modules(__path__):
@@ -61,3 +61,27 @@ def solution(name: str) -> Solution:
     """
     exercise = get(name)
     return Solution(exercise.solve, exercise.solution_source())
+
+
+def mine(name: str, answer: Any) -> Any:
+    """The learner's own answer where `check` finds it correct, the solution otherwise; prints a line that says which.
+
+    So the cells below an exercise run for everybody, and with the learner's own function as soon as it is right.
+
+    Args:
+        name: the exercise.
+        answer: as `check` takes it.
+
+    Returns:
+        A function; or a value where the exercise asks for one.
+
+    Raises:
+        ValueError: there is no such exercise.
+    """
+    verdict = check(name, answer)
+    if verdict.passed:
+        print(f"From here on: your {name}.")
+        return answer
+    print(f"From here on: the solution's {name}, because yours is {verdict.status}.")
+    exercise = get(name)
+    return exercise.solve() if exercise.asks_for_a_value else exercise.solve
