@@ -1,10 +1,15 @@
 """Pictures of evidence that every lesson draws in the same way."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.container import ErrorbarContainer
+from matplotlib.figure import Figure, FigureBase
+from matplotlib.legend import Legend
+from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike
 
 from kdlib.lesson import figures
@@ -82,6 +87,105 @@ def band(axes: Axes, x: ArrayLike, runs: ArrayLike, *, colour: str, label: str) 
     mean, low, high = (np.array(column) for column in zip(*intervals, strict=True))
     axes.plot(x, mean, "o-", color=colour, label=label)
     axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+
+
+Runs = Sequence[ArrayLike | None]
+
+
+def intervals(
+    axes: Axes,
+    x: ArrayLike,
+    groups: Mapping[str, Runs],
+    *,
+    styles: Mapping[str, Mapping[str, Any]] | None = None,
+    dodge: float | int = 0,
+) -> Callable[[Mapping[str, Runs]], list[Artist]]:
+    """Means as markers with their 95 % intervals, whose caps stick out beside the marker however short they are.
+
+    Args:
+        axes: where they are drawn.
+        x: the positions.
+        groups: by the name in a legend, for each position the values of all seeds, fractions in [0, 1], shown in
+            percent; None where the group has nothing at a position.
+        styles: what `Axes.errorbar` takes, for the groups that are to differ from a disc without a line, such as
+            {"chosen": {"color": figures.COLOURS["student"], "fmt": "D-"}}.
+        dodge: how far neighbouring groups stand apart at the same position, in points.
+
+    Returns:
+        `move(groups)`, which shows other values of the same groups and returns the artists that it moved, as the
+        `update` of an interactive figure must.
+
+    Raises:
+        ValueError: a group without exactly one entry for each position, a style for no group, other groups in
+            `move`.
+    """
+    styles = {} if styles is None else styles
+    if unknown := set(styles) - set(groups):
+        raise ValueError(f"styles={sorted(unknown)} name no group; the groups are {list(groups)}")
+    x = np.asarray(x)
+    bars = {}
+    for number, (name, runs) in enumerate(groups.items()):
+        aside = dodge * (number - (len(groups) - 1) / 2)
+        style = {"fmt": "o", "markersize": 7, "elinewidth": 2.5, "capthick": 2.5, **styles.get(name, {})}
+        mean, low, high = _mean_low_high(name, x, runs)
+        bars[name] = axes.errorbar(
+            x, mean, yerr=[mean - low, high - mean], label=name, capsize=style["markersize"] / 2 + 4,
+            transform=axes.transData + ScaledTranslation(aside / 72, 0, axes.figure.dpi_scale_trans), **style,
+        )  # fmt: skip
+
+    def move(groups: Mapping[str, Runs]) -> list[Artist]:
+        if set(groups) != set(bars):
+            raise ValueError(f"groups {list(groups)} are not the groups that were drawn, {list(bars)}")
+        return [
+            artist
+            for name, runs in groups.items()
+            for artist in _moved(bars[name], x, *_mean_low_high(name, x, runs))
+        ]
+
+    return move
+
+
+def _mean_low_high(name: str, x: np.ndarray, runs: Runs) -> np.ndarray:
+    """Rows of means, low and high ends in percent; NaN, which draws nothing, where there are no runs."""
+    if len(runs) != len(x):
+        raise ValueError(f"group {name!r} has runs for {len(runs)} positions, but x has {len(x)}")
+    nothing = (np.nan, np.nan, np.nan)
+    return np.array(
+        [nothing if values is None else mean_interval(100 * np.asarray(values)) for values in runs]
+    ).T
+
+
+def _moved(bar: ErrorbarContainer, x: np.ndarray, mean, low, high) -> list[Artist]:
+    line, caps, (stems,) = bar.lines
+    for artist, heights in zip((line, *caps), (mean, low, high), strict=True):
+        artist.set_ydata(heights)
+    stems.set_segments([[(at, bottom), (at, top)] for at, bottom, top in zip(x, low, high, strict=True)])
+    return [stems, *caps, line]
+
+
+def legend(figure: FigureBase) -> Legend:
+    """One legend for all axes of a figure or a panel, below them, where it covers no curve and no band.
+
+    Each name stands there once. To be called when everything that has a label is drawn.
+
+    Raises:
+        ValueError: nothing in the figure has a label.
+    """
+    named = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, handle)
+    if not named:
+        raise ValueError(
+            "nothing in the figure has a label: draw with label=... before you ask for the legend"
+        )
+    for columns in range(len(named), 0, -1):
+        drawn = figure.legend(
+            named.values(), named.keys(), loc="outside lower center", ncols=columns, columnspacing=1.5
+        )
+        if columns == 1 or drawn.get_window_extent().width <= figure.bbox.width:
+            return drawn
+        drawn.remove()
 
 
 def points(interval: Interval) -> str:
