@@ -37,6 +37,7 @@ def test_intervals_draw_means_and_ends_in_percent_and_move_them():
     half = 100 * 2.7764451 * np.sqrt(0.025 / 5)
     (line, (low, high), (stems,)), _ = (container.lines for container in axes.containers)
     np.testing.assert_allclose(line.get_ydata(), [30, np.nan])
+    assert axes.get_xlim()[0] < 1 and axes.get_xlim()[1] > 2
     moved = move({"few": [None, first], "many": [second, None]})
     assert {line, low, high, stems} <= set(moved) and len(moved) == 8
     for artist, height in ((line, 30), (low, 30 - half), (high, 30 + half)):
@@ -64,6 +65,7 @@ def test_groups_at_one_position_can_stand_beside_one_another():
         for container in axes.containers
     ]
     np.testing.assert_allclose(np.diff(pixels, axis=0), 9 / 72 * figure.dpi)
+    assert axes.get_xlim()[0] < 1 and axes.get_xlim()[1] > 10
 
 
 def test_intervals_refuse_what_does_not_fit_together():

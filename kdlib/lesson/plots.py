@@ -125,13 +125,20 @@ def intervals(
     x = np.asarray(x)
     bars = {}
     for number, (name, runs) in enumerate(groups.items()):
-        aside = dodge * (number - (len(groups) - 1) / 2)
-        style = {"fmt": "o", "markersize": 7, "elinewidth": 2.5, "capthick": 2.5, **styles.get(name, {})}
+        style = {"fmt": "o", "markersize": 7, "elinewidth": 2.5, "capthick": 2, **styles.get(name, {})}
         mean, low, high = _mean_low_high(name, x, runs)
-        bars[name] = axes.errorbar(
-            x, mean, yerr=[mean - low, high - mean], label=name, capsize=style["markersize"] / 2 + 4,
-            transform=axes.transData + ScaledTranslation(aside / 72, 0, axes.figure.dpi_scale_trans), **style,
-        )  # fmt: skip
+        bar = axes.errorbar(
+            x, mean, yerr=[mean - low, high - mean], label=name, capsize=style["markersize"] / 2 + 4, **style
+        )
+        aside = ScaledTranslation(
+            dodge * (number - (len(groups) - 1) / 2) / 72, 0, axes.figure.dpi_scale_trans
+        )
+        for artist in bar.get_children():
+            artist.set_transform(axes.transData + aside)
+        bars[name] = bar
+    # A position where nothing stands yet counts too: something may move there.
+    axes.update_datalim(np.column_stack([x, x]), updatey=False)
+    axes.autoscale_view()
 
     def move(groups: Mapping[str, Runs]) -> list[Artist]:
         if set(groups) != set(bars):
