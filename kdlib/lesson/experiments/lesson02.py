@@ -79,6 +79,7 @@ TARGETS = (
     "same for all images",
     "class means",
     "non-targets averaged",
+    "class pattern, own confidence",
     "non-targets shuffled",
     "full soft target",
 )
@@ -93,17 +94,26 @@ def reshaped(kind: str, soft: Tensor, labels: Tensor, seed: int = 0) -> Tensor:
     confidence = soft[is_label][:, None]
     others = soft[~is_label].view(len(soft), -1)
     if kind == "class means":  # every image of a class gets the mean soft target of its class
-        return torch.stack([soft[labels == label].mean(dim=0) for label in range(soft.shape[1])])[labels]
+        return class_means(soft, labels)
     if kind == "same for all images":  # one confidence, no difference between the other classes
         confidence = confidence.mean().expand_as(confidence)
     if kind in ("same for all images", "non-targets averaged"):
         others = (1 - confidence).expand_as(others) / others.shape[1]
+    if kind == "class pattern, own confidence":  # which classes go with which, from the class; how sure, from the image
+        pattern = class_means(soft, labels)[~is_label].view_as(others)
+        others = (1 - confidence) * pattern / pattern.sum(dim=1, keepdim=True)
     if kind == "non-targets shuffled":  # the same numbers, in each image at other classes
         order = torch.rand(others.shape, generator=torch.Generator().manual_seed(seed)).argsort(dim=1)
         others = others.gather(1, order)
     targets = torch.empty_like(soft)
     targets[is_label], targets[~is_label] = confidence.flatten(), others.flatten()
     return targets
+
+
+def class_means(soft: Tensor, labels: Tensor) -> Tensor:
+    """For each image (images, classes) the mean soft target of the images of its class."""
+    means = [soft[labels == label].mean(dim=0) for label in range(soft.shape[1])]
+    return torch.stack(means)[labels]
 
 
 def as_logits(targets: Tensor, temperature: float | int) -> Tensor:

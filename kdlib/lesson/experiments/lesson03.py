@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import pandas
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from kdlib import metrics, models
 from kdlib.data import ImageSplit
@@ -63,14 +63,15 @@ class BalancedLosses:
 
 
 def train_students(
-    transfer_set: ImageSplit, losses: BalancedLosses, seed: int, epochs: int = EPOCHS
+    transfer_set: ImageSplit, losses: BalancedLosses, seed: int, epochs: int = EPOCHS, *, logits: Tensor | None = None
 ) -> list[nn.Module]:
     """One student for each of the losses, trained as one grouped network: all of one seed, so they begin with
-    the same weights and see the same images in the same order."""
+    the same weights and see the same images in the same order. `logits` are a teacher's on the transfer set, by
+    default those of the course's."""
     count = len(losses.temperatures)
     students = [models.build("tiny-cnn", seed=seed) for _ in range(count)]
     recipe = Recipe(epochs, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY, seed, bfloat16=False, augment=None)
-    teacher_logits = known_logits(fashion()[1], transfer_set)
+    teacher_logits = known_logits(fashion()[1], transfer_set) if logits is None else logits
     fit_together(students, teacher_logits, transfer_set, losses=losses, seeds=[seed] * count, recipe=recipe)
     return students
 
