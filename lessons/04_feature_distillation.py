@@ -179,9 +179,11 @@ assert np.isclose(cka(x, unrelated), features.centered_kernel_alignment(x, unrel
 
 # %%
 cka_prediction = predict(
-    "The student learned from the teacher's logits only. Are its layers more like the teacher's than those of the "
-    "student of labels?",
-    "no, logits say nothing about layers", "only the last one", "at every layer",
+    "One student learned from labels, another from the teacher's logits only. What does that change in the likeness (CKA, "
+    "from 0 to 1) of its last layer, 7 x 7, to the teacher's layer of that size?",
+    {"it falls": (None, 0), "it rises by less than 0.05": (0, 0.05), "it rises by 0.05 to 0.2": (0.05, 0.2),
+     "it rises by more": (0.2, None)},
+    unit="",
 )
 cka_prediction
 
@@ -242,8 +244,7 @@ for method in ("distillation", "hint", "attention"):
     spans = (f"{m:+.2f} [{low:+.2f}, {high:+.2f}]" for m, low, high in (nearer[method, name] for name in measures))
     print(f"{method} against labels only:", *spans, sep="  ")
 print(results.provenance("lesson04-likeness"))
-cka_prediction.compare(f"CKA at 14 x 14 changed by {nearer['distillation', 'CKA 14'].mean:+.2f}, "
-                       f"at 7 x 7 by {nearer['distillation', 'CKA 7'].mean:+.2f}")
+cka_prediction.compare(nearer["distillation", "CKA 7"])
 
 # %% [markdown]
 # **What this says.** A student of labels alone already finds the same images alike as the teacher does, most of the way.
@@ -456,7 +457,8 @@ print(inspect.getsource(lesson04.feature_student))
 # %%
 method_prediction = predict(
     "Nine feature losses, each tuned, each on top of distillation. How many are clearly better than distillation alone?",
-    "none", "a few", "most of them", default="most of them",
+    {"none": (0, 1), "one or two": (1, 3), "three to five": (3, 6), "six or more": (6, 9)},
+    unit=f"of {len(lesson04.METHODS)}",
 )
 method_prediction
 
@@ -502,7 +504,7 @@ clear = [method for method in order if added[method].low > 0]
 print(f"clearly above distillation alone: {', '.join(clear) or 'none'}, of {len(order)}")
 print(results.provenance("lesson04-methods"))
 print(results.provenance("lesson04-tuning"))
-method_prediction.compare(f"{len(clear)} of {len(order)} clearly above: {', '.join(clear) or 'none'}")
+method_prediction.compare(len(clear))
 
 # %% [markdown]
 # **What this says.** Distillation gains its points over labels, and no feature loss adds a visible one: every interval
@@ -618,8 +620,8 @@ print(inspect.getsource(lesson04_new_classes.stage_one))
 
 # %%
 new_prediction = predict(
-    "Ten labelled images in all. Whose student recognises most of the new classes?",
-    "labels only", "logits, though of the wrong classes", "features",
+    "Ten labelled images in all. What does the hint, on the unlabelled images before the labels, add to labels only?",
+    {"it does harm": (None, 0), "up to two points": (0, 2), "two to ten points": (2, 10), "more": (10, None)},
 )
 new_prediction
 
@@ -639,7 +641,7 @@ for per_class, rows in few.groupby("per_class"):
 print(results.provenance("lesson04-new-classes-tuning"))
 over_labels = metrics.paired_interval(few_labels[2]["hint"], few_labels[2]["labels only"])
 over_logits = metrics.paired_interval(few_labels[2]["hint"], few_labels[2]["logits"])
-new_prediction.compare(f"the hint {plots.points(over_labels)} over labels only, {plots.points(over_logits)} over logits")
+new_prediction.compare(over_labels)
 
 # %% [markdown]
 # **What this says.** (Five seeds, every method at its best of four settings of learning rate and epochs, on the
@@ -667,8 +669,10 @@ print(inspect.getsource(lesson04_search.terms))
 
 # %%
 search_prediction = predict(
-    "Which student's embedding finds images of the right class most often, for classes that nobody labelled?",
-    "labels of other classes", "logits of other classes", "features",
+    "Nobody labelled the new classes. How far is the recall of the student of features (hint) from that of the student of "
+    "logits?",
+    {"it is lower": (None, 0), "up to three points higher": (0, 3), "three to ten points higher": (3, 10),
+     "even higher": (10, None)},
 )
 search_prediction
 
@@ -744,7 +748,7 @@ for rival, gains in over.items():
 own = metrics.paired_interval(tried["relational"], tried["relational, shuffled"])
 print(f"relational, its own image's features over shuffled ones {plots.points(own)}")
 print(results.provenance("lesson04-search"))
-search_prediction.compare(f"features: the hint is {plots.points(over['logits']['hint'])} over logits")
+search_prediction.compare(over["logits"]["hint"])
 
 # %%
 with figures.style():

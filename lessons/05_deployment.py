@@ -82,7 +82,8 @@ folder = Path(scratch.name)
 # %% tags=["projector"]
 aa_prediction = predict(
     "One network, timed twice by a loop of ten calls. How far apart are the two answers?",
-    "less than one per cent", "less than a tenth", "a tenth or more",
+    {"less than one per cent": (0, 1), "one to ten per cent": (1, 10), "more": (10, None)},
+    unit="%",
 )
 aa_prediction
 
@@ -138,7 +139,7 @@ naive_ratio = naive["once"][0] / naive["and again"][0]
 print(in_turn.table().round(3).to_string())
 print(in_turn.conditions())
 print(f"one network against itself: {naive_ratio:.2f} by the naive loop; in turn {words}")
-aa_prediction.compare(f"{abs(naive_ratio - 1):.0%} apart by the naive loop")
+aa_prediction.compare(round(abs(naive_ratio - 1), 2))
 
 # %%
 with figures.style():
@@ -242,7 +243,8 @@ for way, logits in from_file.items():
 # %%
 gain_prediction = predict(
     "Here the student sees all 54,000 training images, in ten views. What does the teacher add to the labels?",
-    "more than a point", "something, but less than a point", "nothing that can be told from zero",
+    {"it costs more than a point": (None, -1), "less than a point, up or down": (-1, 1), "one to three points": (1, 3),
+     "more": (3, None)},
 )
 gain_prediction
 
@@ -312,7 +314,7 @@ cut = {name: shelf.paired_difference(hits_of["distilled"], hits_of[name])
 for name, lead in cut.items():
     print(f"distilled against {name:9}: {plots.points(lead)}, with "
           f"{table['multiply_adds']['distilled'] / table['multiply_adds'][name]:.0%} of its multiply-adds")
-gain_prediction.compare(plots.points(kd_gain))
+gain_prediction.compare(kd_gain)
 
 # %%
 smaller = {name: stated(timing[1], "teacher", name, widest=0.5)
@@ -466,12 +468,20 @@ for claim, count in parameters.items():
 
 # %%
 sparse_prediction = predict(
-    "In `sparse`, 80 % of the teacher's weights are zero. How much faster does it run than the teacher?",
-    "about five times, a fifth of the work is left", "about twice", "not at all",
+    "In `sparse`, 80 % of the teacher's weights are zero. How many times as fast as the teacher does it run?",
+    {"slower": (None, 0.8), "about as fast": (0.8, 1.25), "up to three times as fast": (1.25, 3),
+     "more, towards five times": (3, None)},
+    unit="times",
 )
 sparse_prediction
 
 # %%
+def judge(prediction, answer):
+    """The prediction beside a ratio, to two decimals as it is printed; where none is stated, why."""
+    found, words = answer
+    return words if found is None else prediction.compare([round(end, 2) for end in found[:3]])
+
+
 three = {name: paths[name] for name in ("teacher", "sparse", "pruned")}
 apart = benchmark.latency(three, shape, repeats=rounds, clock=clock)
 zeros, halved = stated(apart, "teacher", "sparse"), stated(apart, "teacher", "pruned")
@@ -480,7 +490,7 @@ print(f"time of the teacher over that of pruned (whole channels):  {halved[1]}")
 packed = {name: len(gzip.compress(paths[name].read_bytes(), mtime=0)) for name in ("teacher", "sparse", "pruned")}
 for name, size in packed.items():
     print(f"{name:8} {table['bytes'][name] / 1000:6.0f} kB, {size / 1000:6.0f} kB once it is packed by gzip")
-sparse_prediction.compare(f"time of the teacher over that of sparse: {zeros[1]}")
+judge(sparse_prediction, zeros)
 
 # %% [markdown]
 # **What this says.** The processor multiplies by a zero as fast as by any number, and the file stores it in four bytes.
@@ -544,8 +554,10 @@ for name, size in (("distilled", 1), ("teacher", 1), ("teacher", 32)):
 
 # %%
 half_prediction = predict(
-    "float16 numbers have half of the bytes of float32. On this processor, the teacher in float16 is ...",
-    "nearly twice as fast", "about as fast", "several times slower",
+    "float16 numbers have half of the bytes of float32. On this processor, how many times as long does the teacher take in "
+    "float16?",
+    {"about half as long": (0, 0.7), "about as long": (0.7, 1.5), "up to five times as long": (1.5, 5), "longer": (5, None)},
+    unit="times",
 )
 half_prediction
 
@@ -566,7 +578,7 @@ precision = benchmark.latency(kinds, shape, batch_size=few, repeats=rounds, warm
 in_type = {name: stated(precision, name, "float32", widest=0.5) for name in kinds if name != "float32"}
 for name, (_, words) in in_type.items():
     print(f"time of {name:23} over that of float32: {words}")
-half_prediction.compare(f"time of float16 over that of float32: {in_type['float16'][1]}")
+judge(half_prediction, in_type["float16"])
 
 # %% [markdown]
 # **What this says.** A number format is fast where the processor has instructions for it. Most processors of laptops and
@@ -642,9 +654,10 @@ for ending, bits in {"": "float32", "-int8": "8 bits"}.items():
 
 # %%
 noise_prediction = predict(
-    "We calibrate on images of random pixels, or forget to normalise. How many answers change?",
-    "none to speak of: ranges are ranges", "many with random pixels, few without normalisation",
-    "few with random pixels, many without normalisation", "many with both",
+    "We calibrate on images of random pixels. On how many test images does the student then answer otherwise than in "
+    "float32?",
+    {"fewer than 5 %": (0, 5), "5 to 25 %": (5, 25), "25 to 75 %": (25, 75), "more": (75, 100)},
+    unit="%",
 )
 noise_prediction
 
@@ -696,7 +709,7 @@ for (kind, n), share in agreeing.items():
           f"mean confidence {logits.softmax(1).amax(1).mean():.1%}, SQNR {sqnr(logits, float_logits):.1f} dB")
 print(f"float32: accuracy {metrics.accuracy(float_logits, judged):.1%}, "
       f"mean confidence {float_logits.softmax(1).amax(1).mean():.1%}, on {len(judged):,} test images")
-noise_prediction.compare(", ".join(f"{1 - agreeing[kind, max(counts)]:.1%} with {kind}" for kind in for_calibration))
+noise_prediction.compare(1 - agreeing["random pixels", max(counts)])
 
 # %% [markdown]
 # **What this says.** The ranges have to be those of the numbers that will come. Where the images were not normalised, the
@@ -717,8 +730,9 @@ noise_prediction.compare(", ".join(f"{1 - agreeing[kind, max(counts)]:.1%} with 
 
 # %%
 large_prediction = predict(
-    "The student has about a seventh of the parameters of ResNet-18. How much faster is it, both in onnxruntime?",
-    "about seven times", "clearly less", "clearly more",
+    "The student has about a seventh of the parameters of ResNet-18. How many times as fast is it, both in onnxruntime?",
+    {"up to three times": (0, 3), "three to six times": (3, 6), "six to nine times": (6, 9), "more": (9, None)},
+    unit="times",
 )
 large_prediction
 
@@ -752,7 +766,7 @@ if large_files:
     large_gain = stated(large_timing, "ResNet-18", "MobileNetV2 x0.35")
     print(large_timing.conditions())
     print(f"time of ResNet-18 over that of MobileNetV2 x0.35, both in onnxruntime: {large_gain[1]}")
-large_prediction.compare(f"ratio of the times {large_gain[1]}" if large_files else "not measured in the `ci` profile")
+judge(large_prediction, large_gain) if large_files else "not measured in the `ci` profile"
 
 # %% [markdown]
 # **What this says.** Neither the ratio of the parameters nor that of the multiply-adds is the ratio of the times. A

@@ -49,7 +49,7 @@ def test_without_a_choice_the_comparison_says_what_was_measured_and_judges_nothi
     assert repr(comparison) == (
         "You predicted: nothing\n"
         "Measured:      +1.6 points [+1.3, +1.9]\n"
-        "Answer:        one to three points (1 to 3 points)"
+        "Answer:        one to three points (1 to below 3 points)"
     )
 
 
@@ -61,12 +61,15 @@ def test_the_verdict_is_right_near_or_wrong_by_the_distance_of_the_options():
         ),
         "up to one point": (
             "near",
-            "Near:          your answer is 0 to 1 points, and it lies above that, in the",
+            "Near:          your answer is 0 to below 1 points, and it lies above that, in the",
         ),
-        "one to three points": ("right", "Right:         your answer is 1 to 3 points, and there it lies."),
+        "one to three points": (
+            "right",
+            "Right:         your answer is 1 to below 3 points, and there it lies.",
+        ),
         "more": (
             "near",
-            "Near:          your answer is 3 or more points, and it lies below that, in the option",
+            "Near:          your answer is 3 points or more, and it lies below that, in the option",
         ),
     }
     for choice, (verdict, reason) in verdicts.items():
@@ -111,6 +114,8 @@ def test_a_value_on_a_border_belongs_to_the_option_above_it_and_the_last_end_to_
         comparison = predict("How many?", counts, unit="of 9").compare(measured)
         assert comparison.answers == [answer] and comparison.decided, measured
     assert gain().compare(0.01).answers == ["one to three points"]
+    assert "(1 to below 5 of 9)" in repr(predict("How many?", counts, unit="of 9").compare(4))
+    assert "(5 to 9 of 9)" in repr(predict("How many?", counts, unit="of 9").compare(9))
     halves = predict("Which share?", {"less": (0, 29), "more": (29, 100)}, unit="%")
     assert 100 * 0.29 < 29 and halves.compare(0.29).answers == ["more"]  # not decided by a rounding error
 

@@ -71,14 +71,17 @@ class Comparison:
         named = f"{mean} {self.unit}".strip()
         return named if low == mean == high else f"{named} [{low}, {high}]"
 
+    def _range(self, option: str) -> str:
+        return _in_words(self.options[option], self.unit, closed=option == list(self.options)[-1])
+
     def _answer(self) -> str:
         answers = self.answers
         if self.decided:
-            return f"{answers[0]} ({_in_words(self.options[answers[0]], self.unit)})"
+            return f"{answers[0]} ({self._range(answers[0])})"
         return f"{UNDECIDED}: the interval lies between {_quoted(answers)}; {_all_of(answers)} count as right"
 
     def _judgement(self) -> str:
-        yours = f"your answer is {_in_words(self.options[self.predicted], self.unit)}"
+        yours = f"your answer is {self._range(self.predicted)}"
         if self.verdict == "right":
             return f"Right:         {yours}, and {'there it lies' if self.decided else 'the interval reaches there'}."
         words = list(self.options)
@@ -131,7 +134,7 @@ class Prediction(ipywidgets.VBox):
         ranges = list(self.options.values())
         lowest, highest = ranges[0][0], ranges[-1][1]
         if (lowest is not None and values[1] < lowest) or (highest is not None and values[2] > highest):
-            covered = _in_words((lowest, highest), self.unit)
+            covered = _in_words((lowest, highest), self.unit, closed=True)
             raise ValueError(f"measured={measured!r} reaches outside of all options, which cover {covered}")
         return Comparison(self.choice, values, self.options, self.unit)
 
@@ -226,11 +229,12 @@ def _number(value: float, unit: str) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def _in_words(range_: Range, unit: str) -> str:
+def _in_words(range_: Range, unit: str, *, closed: bool) -> str:
+    """A range in words; closed: its high end belongs to it."""
     low, high = (None if end is None else f"{end:g}" for end in range_)
-    if low is None and high is None:
-        return "every value"
-    words = f"below {high}" if low is None else f"{low} or more" if high is None else f"{low} to {high}"
+    if high is None:
+        return "every value" if low is None else f"{low} {unit}".strip() + " or more"
+    words = f"{low} to {'' if closed else 'below '}{high}" if low is not None else f"below {high}"
     return f"{words} {unit}".strip()
 
 
