@@ -35,7 +35,7 @@ print(profile.name)
 
 # %% exercise="soften" tags=["projector"]
 
-# %%
+# %% tags=["projector", "figure"]
 import ipywidgets
 import matplotlib.pyplot as plt
 from IPython.display import display
@@ -110,7 +110,14 @@ def test_built_notebook_holds_nothing_of_the_machine_or_the_moment(built):
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"file_extension": ".py", "mimetype": "text/x-python", "name": "python"},
     }
-    assert all(set(cell["metadata"]) <= {"tags"} for cell in notebook["cells"])
+    assert all(set(cell["metadata"]) <= {"tags", "jupyter"} for cell in notebook["cells"])
+
+
+def test_the_code_of_cells_that_only_draw_is_folded(built):
+    for notebook in (built / "notebooks" / "01_tiny.ipynb", built / "notebooks" / "solutions" / "01_tiny.ipynb"):
+        *others, drawing = [cell["metadata"] for cell in read(notebook)["cells"]]
+        assert drawing == {"jupyter": {"source_hidden": True}, "tags": ["projector", "figure"]}
+        assert not any("jupyter" in metadata for metadata in others)
 
 
 def test_widget_views_go_and_what_they_say_in_words_stays(built):

@@ -41,3 +41,13 @@ def test_page_draws_formulas_keeps_figures_and_captions_and_fetches_nothing():
     assert "data:image/png;base64,iVBORw0KGgo=" in html and "<em>The caption says what to see.</em>" in html
     assert "IntSlider" not in html and "<title>01_principle</title>" in html
     assert len(notebook.cells[1].outputs) == 3 and "widgets" in notebook.metadata
+
+
+def test_code_that_the_notebook_folds_is_folded_on_the_page_and_no_other():
+    folded = nbformat.v4.new_code_cell("draw_it()", metadata={"jupyter": {"source_hidden": True}})
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("train_it()"), folded])
+    before, details, inside = page.render(notebook, "01_principle").partition("<details>")
+    assert details and "train_it" in before and "draw_it" not in before
+    inside, closed, after = inside.partition("</details>")
+    assert closed and "<summary>The code of this figure</summary>" in inside and "draw_it" in inside
+    assert "<details" not in after and "draw_it" not in after

@@ -11,7 +11,8 @@ empty cell
 becomes a stub to fill in (a solution, in the second notebook), which has the tags of that cell too, and a cell that
 checks it; both come from kdlib.lesson.exercises. Before the first import of a lesson, a test says how to install the
 course where it is not. The tag `projector` stands on the cells that `kdlib lab --demo` runs:
-those that show an interactive figure, and those that they need. Notebooks are executed in the `lesson` profile and
+those that show an interactive figure, and those that they need. The tag `figure` stands on cells that only draw:
+their code is folded in the notebook, one click shows it. Notebooks are executed in the `lesson` profile and
 written only if they ran cleanly.
 NAME is a lesson's name or how it begins ("01"); without one, all are built.
 """
@@ -68,8 +69,14 @@ def generate(source: Path, *, solved: bool) -> nbformat.NotebookNode:
         first["source"] = _INSTALLED + first.source
     for position, cell in enumerate(cells):
         cell["id"] = hashlib.sha256(f"{source.stem}:{position}".encode()).hexdigest()[:12]
-        cell["metadata"] = {"tags": cell["metadata"]["tags"]} if cell["metadata"].get("tags") else {}
+        cell["metadata"] = _metadata(cell["metadata"].get("tags"))
     return new_notebook(cells=cells, metadata=_METADATA, nbformat_minor=5)
+
+
+def _metadata(tags: list[str] | None) -> dict:
+    """A cell's tags, and that its code is folded where it only draws."""
+    folded = {"jupyter": {"source_hidden": True}} if "figure" in (tags or ()) else {}
+    return {**folded, "tags": tags} if tags else {}
 
 
 def _expand(cell: nbformat.NotebookNode, solved: bool) -> Iterator[nbformat.NotebookNode]:

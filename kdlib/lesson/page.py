@@ -2,7 +2,8 @@
 
 nbconvert's own page asks other hosts for scripts before it shows anything, and leaves formulas as TeX where
 it cannot reach them. Here formulas become MathML, which browsers draw themselves, and live widgets are left
-out: a slider without a kernel moves nothing, and the static figure beside it shows what it does.
+out: a slider without a kernel moves nothing, and the static figure beside it shows what it does. Code that a
+notebook folds is folded here, too.
 """
 
 import jinja2
@@ -20,6 +21,13 @@ _TEMPLATE = """
 {%- block html_head_js_mathjax -%}{%- endblock -%}
 {%- block html_head_js_mermaidjs -%}{%- endblock -%}
 {%- block jupyter_widgets -%}{%- endblock -%}
+{%- block input -%}
+{%- if cell.metadata.get("jupyter", {}).get("source_hidden") -%}
+<details><summary>The code of this figure</summary>{{ super() }}</details>
+{%- else -%}
+{{ super() }}
+{%- endif -%}
+{%- endblock -%}
 """
 
 
