@@ -1,5 +1,6 @@
 """An exercise: a tested solution, the cases it is judged on, its hints, and the mistakes known by name."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +43,7 @@ class Exercise:
     @property
     def lesson(self) -> str:
         """The number of the lesson that asks for it, from the module that defines it: "01"."""
-        return self.solve.__module__[-2:]
+        return re.search(r"lesson(\d\d)", self.solve.__module__).group(1)
 
     @property
     def asks_for_a_value(self) -> bool:

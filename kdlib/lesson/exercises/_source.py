@@ -8,8 +8,8 @@ The solution's body stands between two marker comments that run to the end of th
         return torch.softmax(logits / temperature, dim=-1)
         # --- end
 
-The stub keeps everything before the first marker. An exercise of no arguments asks for a value: it becomes
-an assignment under its question.
+The stub keeps everything before the first marker, which may stand within a loop. An exercise of no arguments asks for
+a value: it becomes an assignment under its question.
 """
 
 import ast
@@ -23,11 +23,12 @@ _TODO = "return ...  # your code here"
 
 def stub(function: Callable, start: Callable | None = None) -> str:
     """The cell a learner starts from: to be written from nothing, or `start`, a function to be repaired."""
-    head, _ = _parts(function)
+    head, body = _parts(function)
     if asks_for_a_value(function):
         text = f"{_question(function)}\n{function.__name__} = ...  # your answer"
     elif start is None:
-        text = f"{head}\n{textwrap.indent(_TODO, ' ' * 4)}"
+        margin = body[: len(body) - len(body.lstrip())]  # the body may stand within a loop that is given
+        text = f"{head}\n{margin}{_TODO}"
     else:
         text = f"{head}\n{_parts(start)[1]}"
     return _with_imports(text, function, start or function)

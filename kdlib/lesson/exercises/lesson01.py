@@ -1,4 +1,4 @@
-"""Exercises of lesson 01: soften, combine, align, and say how large the gain is.
+"""Exercises of lesson 01: soften, combine, and say how large the gain is.
 
 The functions carry no annotations, because their text is the stub that a learner reads: shapes stand in the
 docstrings.
@@ -146,52 +146,6 @@ def kd_loss(student_logits, teacher_logits, labels, temperature, alpha):
     distill = temperature**2 * F.kl_div(log_student, soft_targets, reduction="batchmean")
     task = F.cross_entropy(student_logits, labels)
     return alpha * distill + (1 - alpha) * task
-    # --- end
-
-
-# ------------------------------------------------------------------------------------ the cache
-
-
-def _aligned_cases():
-    def case(seed, n, batch):
-        generator = torch.Generator().manual_seed(seed)
-        cached_indices = torch.randperm(n, generator=generator)
-        batch_indices = torch.randperm(n, generator=generator)[:batch]
-        return torch.arange(3.0 * n).reshape(n, 3), cached_indices, batch_indices
-
-    return [case(0, 12, 12), case(1, 12, 5), case(2, 40, 8)]
-
-
-@exercise(
-    cases=_aligned_cases,
-    hints=[
-        "The loader has shuffled. Row 0 of the batch is some image: which row of the cache belongs to it?",
-        "cached_indices leads from rows to images. You need its inverse, from images to rows.",
-        """`row_of = {int(index): row for row, index in enumerate(cached_indices)}`; then look up the row of
-        each image of the batch, in the batch's order, and take these rows of cached_logits.""",
-    ],
-    mistakes={
-        "the cache is read by batch order: the first row goes to whichever image comes first":
-            lambda logits, cached, batch: logits[: len(batch)],
-        "the image index is used as a row number; row r of the cache belongs to image cached_indices[r]":
-            lambda logits, cached, batch: logits[batch],
-        "the look-up runs the wrong way: cached_indices leads from rows to images, not from images to rows":
-            lambda logits, cached, batch: logits[cached[batch]],
-        "the right rows in the cache's order; the batch's order is needed":
-            lambda logits, cached, batch: logits[torch.isin(cached, batch)],
-        "the right rows sorted by image index; the batch's order is needed":
-            lambda logits, cached, batch: logits[torch.argsort(cached)[batch.sort().values]],
-    },
-)  # fmt: skip
-def aligned_logits(cached_logits, cached_indices, batch_indices):
-    """The teacher's cached logits for the images of a shuffled batch, in the batch's order.
-
-    cached_logits: (n, classes); its row r belongs to the image whose index is cached_indices[r].
-    batch_indices: (batch,), the indices of the batch's images. Returns (batch, classes).
-    """
-    # --- your code
-    row_of = {int(index): row for row, index in enumerate(cached_indices)}
-    return cached_logits[[row_of[int(index)] for index in batch_indices]]
     # --- end
 
 
