@@ -349,7 +349,7 @@ print(results.provenance("lesson02-without-square"))
 #
 # ### Exercise: repair a term that vanishes
 
-# %% exercise="repair_vanishing_term"
+# %% exercise="repair_second_loss"
 
 # %% [markdown]
 # ## 4. What remains when the temperature grows without bound?
@@ -841,7 +841,7 @@ figures.show(figure, "the histograms of the soft targets as TensorBoard keeps th
 # Look at the logged `distill` term of a training before you believe in it. One that is zero from the first step on has
 # a reason.
 
-# %% exercise="repair_silent_term"
+# %% exercise="repair_first_loss"
 
 # %% [markdown]
 # ## Summary

@@ -179,45 +179,21 @@ def _term(student, teacher, T, *, factor=None, student_T=None, teacher_T=None):
     return (T**2 if factor is None else factor) * F.kl_div(log_p, q, reduction="batchmean")
 
 
-def _vanishing(student_logits, teacher_logits, temperature):
-    # --- your code
-    log_student = F.log_softmax(student_logits / temperature, dim=-1)
-    soft_targets = F.softmax(teacher_logits / temperature, dim=-1)
-    return F.kl_div(log_student, soft_targets, reduction="batchmean")
-    # --- end
+_TERM_MISTAKES = {
+    "the roles are swapped: soft targets come from the teacher, log-probabilities from the student":
+        lambda s, t, T: _term(t, s, T),
+    "the teacher is not softened: both are divided by T":
+        lambda s, t, T: _term(s, t, T, teacher_T=1.0),
+    "the student is not softened: both are divided by T":
+        lambda s, t, T: _term(s, t, T, student_T=1.0),
+    "this is the mean over the classes as well; KL is summed over them and averaged over the batch":
+        lambda s, t, T: _term(s, t, T) / s.shape[-1],
+    "this is the cross-entropy with the soft targets: its gradient is right, but KL takes off the targets' entropy":
+        lambda s, t, T: _term(s, t, T) + T**2 * _entropy(t, T).mean(),
+}  # fmt: skip
 
 
-@exercise(
-    cases=_repair_cases,
-    probe=value_and_gradient,
-    start=_vanishing,
-    hints=[
-        "Compute the loss at T = 1, 2, 4, 8 on the same logits. How does it fall?",
-        "Softening by T divides the gradient by about T^2. What makes up for that?",
-        "Multiply the divergence by `temperature**2`.",
-    ],
-    mistakes={
-        "T makes up for half of it: the factor is T^2":
-            lambda s, t, T: _term(s, t, T, factor=T),
-        "divided by T^2 instead of multiplied: that makes it vanish twice as fast":
-            lambda s, t, T: _term(s, t, T, factor=T**-2),
-        "T^2 multiplies the loss; the logits are still divided by T":
-            lambda s, t, T: _term(s, t, T, factor=1.0, student_T=T**2, teacher_T=T**2),
-    },
-)  # fmt: skip
-def repair_vanishing_term(student_logits, teacher_logits, temperature):
-    """Repair: the higher the temperature, the less this distillation term counts beside the label term.
-
-    student_logits, teacher_logits: (batch, classes). Returns a scalar.
-    """
-    # --- your code
-    log_student = F.log_softmax(student_logits / temperature, dim=-1)
-    soft_targets = F.softmax(teacher_logits / temperature, dim=-1)
-    return temperature**2 * F.kl_div(log_student, soft_targets, reduction="batchmean")
-    # --- end
-
-
-def _silent(student_logits, teacher_logits, temperature):
+def _first_loss(student_logits, teacher_logits, temperature):
     # --- your code
     log_student = F.log_softmax(teacher_logits / temperature, dim=-1)
     soft_targets = F.softmax(teacher_logits / temperature, dim=-1)
@@ -228,25 +204,59 @@ def _silent(student_logits, teacher_logits, temperature):
 @exercise(
     cases=_repair_cases,
     probe=value_and_gradient,
-    start=_silent,
+    start=_first_loss,
     hints=[
         "Print the loss for a few students. What do you notice?",
         "It is 0 whatever the student says: only the labels teach. Who is compared with whom?",
         "`log_student` has to be made from the student's logits.",
     ],
     mistakes={
-        "the roles are swapped: soft targets come from the teacher, log-probabilities from the student":
-            lambda s, t, T: _term(t, s, T),
-        "the teacher is not softened: both are divided by T":
-            lambda s, t, T: _term(s, t, T, teacher_T=1.0),
-        "the student is not softened: both are divided by T":
-            lambda s, t, T: _term(s, t, T, student_T=1.0),
+        **_TERM_MISTAKES,
         "T^2 got lost in the repair":
             lambda s, t, T: _term(s, t, T, factor=1.0),
     },
 )  # fmt: skip
-def repair_silent_term(student_logits, teacher_logits, temperature):
-    """Repair: training runs, but the student is no better than one without a teacher.
+def repair_first_loss(student_logits, teacher_logits, temperature):
+    """Repair: a distillation term with which students come out the same, whoever teaches them.
+
+    student_logits, teacher_logits: (batch, classes). Returns a scalar.
+    """
+    # --- your code
+    log_student = F.log_softmax(student_logits / temperature, dim=-1)
+    soft_targets = F.softmax(teacher_logits / temperature, dim=-1)
+    return temperature**2 * F.kl_div(log_student, soft_targets, reduction="batchmean")
+    # --- end
+
+
+def _second_loss(student_logits, teacher_logits, temperature):
+    # --- your code
+    log_student = F.log_softmax(student_logits / temperature, dim=-1)
+    soft_targets = F.softmax(teacher_logits / temperature, dim=-1)
+    return F.kl_div(log_student, soft_targets, reduction="batchmean")
+    # --- end
+
+
+@exercise(
+    cases=_repair_cases,
+    probe=value_and_gradient,
+    start=_second_loss,
+    hints=[
+        "Compute the loss at T = 1, 2, 4, 8 on the same logits. How does it fall?",
+        "Softening by T divides the gradient by about T^2. What makes up for that?",
+        "Multiply the divergence by `temperature**2`.",
+    ],
+    mistakes={
+        **_TERM_MISTAKES,
+        "T makes up for half of it: the factor is T^2":
+            lambda s, t, T: _term(s, t, T, factor=T),
+        "divided by T^2 instead of multiplied: that makes it vanish twice as fast":
+            lambda s, t, T: _term(s, t, T, factor=T**-2),
+        "T^2 multiplies the loss; the logits are still divided by T":
+            lambda s, t, T: _term(s, t, T, factor=1.0, student_T=T**2, teacher_T=T**2),
+    },
+)  # fmt: skip
+def repair_second_loss(student_logits, teacher_logits, temperature):
+    """Repair: a distillation term with which high temperatures look worse than they are.
 
     student_logits, teacher_logits: (batch, classes). Returns a scalar.
     """
