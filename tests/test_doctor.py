@@ -37,3 +37,15 @@ def test_doctor_compares_installed_versions_with_the_ranges():
     }.items():
         found = doctor._disagreement(Requirement(requirement))
         assert (found is None) if verdict is None else (verdict in found), requirement
+
+
+def test_a_brief_report_says_nothing_of_this_machine_but_what_is_broken():
+    findings = [
+        doctor.Finding("python", doctor.FINE, "3.11 at /somewhere"),
+        doctor.Finding("node", doctor.OPTIONAL, "not found in /somewhere", "install node"),
+        doctor.Finding("teacher", doctor.BROKEN, "the weights are damaged", "train it again"),
+    ]
+    brief = doctor.report(findings, details=False)
+    assert "/somewhere" not in brief and "/somewhere" in doctor.report(findings)
+    assert "python" in brief and "the weights are damaged" in brief and "1 of 3 need mending" in brief
+    assert "-> install node" in brief and "-> train it again" in brief

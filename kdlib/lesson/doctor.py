@@ -35,12 +35,18 @@ def examine() -> list[Finding]:
     return [_guarded(subject, check) for subject, check in _CHECKS.items()]
 
 
-def report(findings: list[Finding]) -> str:
-    """The findings as a table, each remedy below what it mends, and one closing sentence."""
+def report(findings: list[Finding], *, details: bool = True) -> str:
+    """The findings as a table, each remedy below what it mends, and one closing sentence.
+
+    Args:
+        findings: of `examine`.
+        details: versions and places on the disk, too; where False, only what is said of something broken.
+    """
     width = max(len(finding.subject) for finding in findings)
     lines = []
     for finding in findings:
-        lines.append(f"{finding.state:<5} {finding.subject:<{width}}  {finding.detail}")
+        detail = finding.detail if details or finding.state == BROKEN else ""
+        lines.append(f"{finding.state:<5} {finding.subject:<{width}}  {detail}".rstrip())
         if finding.remedy:
             lines.append(f"{'':<5} {'':<{width}}  -> {finding.remedy}")
     broken = sum(finding.state == BROKEN for finding in findings)
