@@ -9,6 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
+import notebook_reading as reading
 import notebook_rules as rules
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
@@ -109,7 +110,7 @@ BREACHES = [
     ),
     (
         rules.no_widget_state,
-        output({"output_type": "display_data", "data": {rules.WIDGET_VIEW: {}}}),
+        output({"output_type": "display_data", "data": {reading.WIDGET_VIEW: {}}}),
         "widget view",
     ),
     (

@@ -33,6 +33,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import notebook_reading
 import notebook_rules
 
 from kdlib import _files
@@ -129,7 +130,7 @@ def _without_widget_view(output: nbformat.NotebookNode) -> bool:
 
     False where what is left says nothing to a reader ("IntSlider(value=0)"), so that the output can go.
     """
-    if output.get("data", {}).pop(notebook_rules.WIDGET_VIEW, None) is None:
+    if output.get("data", {}).pop(notebook_reading.WIDGET_VIEW, None) is None:
         return True
     return not re.match(r"\w+\(", output["data"].get("text/plain", "Widget()"))
 

@@ -7,10 +7,9 @@
 import re
 from collections.abc import Callable, Iterator
 
+import notebook_reading as reading
+
 Rule = Callable[[dict], list[str]]
-WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-_LIVE = "LiveSurface("  # leaves its last picture in a committed notebook, and no trace of its buttons
-_PICTURES = ("image/png", "image/jpeg", "image/svg+xml")
 
 # Places on one machine's disk, and addresses in one process's memory.
 _PLACE = r"(?<![\w.])/(?:home|root|tmp|work|usr|opt|var|mnt|Users)/[^\s'\"<>]+|\b[A-Z]:\\\w"
@@ -34,31 +33,37 @@ _NOT_PROSE = re.compile(f"{_CODE}|{_MATHS}|{_LINK}", re.DOTALL)
 
 def no_widget_state(notebook: dict) -> list[str]:
     state = ["metadata.widgets is set"] if "widgets" in notebook["metadata"] else []
-    views = [place for place, output in _outputs(notebook) if WIDGET_VIEW in _data(output)]
+    views = [
+        place for place, output in reading.outputs(notebook) if reading.WIDGET_VIEW in reading.data(output)
+    ]
     return state + [f"{place}: a widget view" for place in views]
 
 
 def no_errors(notebook: dict) -> list[str]:
-    errors = [(place, output) for place, output in _outputs(notebook) if output["output_type"] == "error"]
+    errors = [
+        (place, output) for place, output in reading.outputs(notebook) if output["output_type"] == "error"
+    ]
     return [f"{place}: {error['ename']}: {error['evalue']}" for place, error in errors]
 
 
 def no_stderr(notebook: dict) -> list[str]:
-    streams = [(place, output) for place, output in _outputs(notebook) if output.get("name") == "stderr"]
-    return [f"{place}: stderr says {_joined(stream['text']).strip()!r}" for place, stream in streams]
+    streams = [
+        (place, output) for place, output in reading.outputs(notebook) if output.get("name") == "stderr"
+    ]
+    return [f"{place}: stderr says {reading.joined(stream['text']).strip()!r}" for place, stream in streams]
 
 
 def no_machine_traces(notebook: dict) -> list[str]:
-    texts = [(place, text) for place, output in _outputs(notebook) for text in _texts(output)]
+    texts = [(place, text) for place, output in reading.outputs(notebook) for text in reading.texts(output)]
     traces = [(place, trace.group()) for place, text in texts for trace in _MACHINE.finditer(text)]
     return [f"{place}: {trace!r} in an output" for place, trace in traces]
 
 
 def executed_in_order(notebook: dict) -> list[str]:
-    counts = [cell["execution_count"] for _, cell in _code(notebook) if _joined(cell["source"]).strip()]
+    counts = [cell["execution_count"] for _, cell in reading.code(notebook) if reading.source(cell).strip()]
     if counts != list(range(1, len(counts) + 1)):
         return [f"execution counts are {counts}: run all cells once, from the top"]
-    has_output = any(cell["outputs"] for _, cell in _code(notebook))
+    has_output = any(cell["outputs"] for _, cell in reading.code(notebook))
     return [] if has_output else ["no cell has an output: the notebook was not executed"]
 
 
@@ -67,7 +72,7 @@ def executed_in_order(notebook: dict) -> list[str]:
 
 def opens_with_a_question(notebook: dict) -> list[str]:
     first = notebook["cells"][0]
-    lines = [line for line in _joined(first["source"]).splitlines() if line.strip()]
+    lines = [line for line in reading.source(first).splitlines() if line.strip()]
     if first["cell_type"] != "markdown" or not lines or not lines[0].startswith("# "):
         return ["cell 0: not a markdown cell that opens with `# Title`"]
     if not any(line.rstrip("*_ ").endswith("?") for line in lines):
@@ -83,28 +88,32 @@ def says_what_it_is(notebook: dict) -> list[str]:
 
 
 def has_parameters(notebook: dict) -> list[str]:
-    tagged = [cell for _, cell in _code(notebook) if "parameters" in _tags(cell)]
+    tagged = [cell for _, cell in reading.code(notebook) if "parameters" in reading.tags(cell)]
     if len(tagged) != 1:
         return [f"{len(tagged)} cells tagged `parameters`; there has to be one"]
-    code = [line for line in _joined(tagged[0]["source"]).splitlines() if line.split("#")[0].strip()]
+    code = [line for line in reading.source(tagged[0]).splitlines() if line.split("#")[0].strip()]
     if [line.split("#")[0].strip() for line in code] != ["profile = None"]:
         return [f"the parameters cell holds {code}; only `profile = None` may stand there"]
     return []
 
 
 def short_cells(notebook: dict) -> list[str]:
-    lengths = [(place, len(_joined(cell["source"]).strip().splitlines())) for place, cell in _code(notebook)]
+    lengths = [
+        (place, len(reading.source(cell).strip().splitlines())) for place, cell in reading.code(notebook)
+    ]
     return [f"{place}: {n} lines of code; 25 at most" for place, n in lengths if n > 25]
 
 
 def captioned_figures(notebook: dict) -> list[str]:
     """Each picture is followed, within its cell's outputs, by a line "Figure: what to see"."""
     missing = []
-    for place, cell in _code(notebook):
+    for place, cell in reading.code(notebook):
         waiting = 0
         for output in cell["outputs"]:
-            captions = sum(len(re.findall(r"^\W*Figure\b.*:", text, re.MULTILINE)) for text in _texts(output))
-            waiting += any(kind in _data(output) for kind in _PICTURES)
+            captions = sum(
+                len(re.findall(r"^\W*Figure\b.*:", text, re.MULTILINE)) for text in reading.texts(output)
+            )
+            waiting += any(kind in reading.data(output) for kind in reading.PICTURES)
             waiting = max(0, waiting - captions)
         if waiting:
             missing.append(f"{place}: {waiting} picture(s) without a line `Figure: ...` after it")
@@ -113,57 +122,60 @@ def captioned_figures(notebook: dict) -> list[str]:
 
 def twins_beside_interactive_figures(notebook: dict) -> list[str]:
     """What only a running kernel shows has a picture in its own cell or in a neighbouring code cell."""
-    cells = list(_code(notebook))
+    cells = list(reading.code(notebook))
     missing = []
     for i, (place, cell) in enumerate(cells):
-        nearby = [output for _, cell in cells[max(0, i - 1) : i + 2] for output in cell["outputs"]]
-        has_twin = any(kind in _data(output) for output in nearby for kind in _PICTURES)
-        if _shows_interactive(cell) and not has_twin:
+        has_twin = any(reading.shows_picture(cell) for _, cell in cells[max(0, i - 1) : i + 2])
+        if reading.shows_interactive(cell) and not has_twin:
             missing.append(f"{place}: an interactive figure without a static twin beside it")
     return missing
 
 
 def interactive_figures_for_the_projector(notebook: dict) -> list[str]:
     """`kdlib lab --demo` shows the interactive figures of the cells with this tag, and of no others."""
-    shown = [(place, _tags(cell)) for place, cell in _code(notebook) if _shows_interactive(cell)]
+    shown = [
+        (place, reading.tags(cell))
+        for place, cell in reading.code(notebook)
+        if reading.shows_interactive(cell)
+    ]
     return [f"{place}: not tagged `projector`" for place, tags in shown if "projector" not in tags]
 
 
 def alternative_texts(notebook: dict) -> list[str]:
     """Images written in Markdown or HTML say what they show."""
-    texts = [(place, _joined(cell["source"])) for place, cell in _markdown(notebook)]
-    texts += [(place, text) for place, output in _outputs(notebook) for text in _texts(output)]
+    texts = [(place, reading.source(cell)) for place, cell in reading.markdown(notebook)]
+    texts += [(place, text) for place, output in reading.outputs(notebook) for text in reading.texts(output)]
     silent = re.compile(r"!\[\s*\]\(|<img\b(?![^>]*\balt=[\"'][^\"'])[^>]*>")
     return [f"{place}: an image without alternative text" for place, text in texts if silent.search(text)]
 
 
 def closes_with_references(notebook: dict) -> list[str]:
-    lines = [line for _, cell in _markdown(notebook) for line in _joined(cell["source"]).splitlines()]
+    lines = [line for _, cell in reading.markdown(notebook) for line in reading.source(cell).splitlines()]
     headings = " ".join(line.lower() for line in lines if line.startswith("#"))
     missing = [name for name in ("summary", "glossary", "references") if name not in headings]
     return [f"no heading with {name!r}" for name in missing]
 
 
 def ends_with_assertions(notebook: dict) -> list[str]:
-    cells = [_joined(cell["source"]) for _, cell in _code(notebook)]
+    cells = [reading.source(cell) for _, cell in reading.code(notebook)]
     ends_well = bool(cells) and re.search(r"^\s*assert\b", cells[-1], re.MULTILINE)
     return [] if ends_well else ["the last code cell asserts nothing"]
 
 
 def has_exercises(notebook: dict) -> list[str]:
-    count = sum(bool({"exercise", "solution"} & _tags(cell)) for _, cell in _code(notebook))
+    count = sum(bool({"exercise", "solution"} & reading.tags(cell)) for _, cell in reading.code(notebook))
     return [] if count >= 3 else [f"{count} exercise(s); there have to be three"]
 
 
 def no_typed_results(notebook: dict) -> list[str]:
     """A result in prose goes stale: it is computed and printed. A setting stands in backticks."""
-    prose = [(place, _NOT_PROSE.sub(" ", _joined(cell["source"]))) for place, cell in _markdown(notebook)]
+    prose = [(place, _NOT_PROSE.sub(" ", reading.source(cell))) for place, cell in reading.markdown(notebook)]
     typed = [(place, result.group().strip()) for place, text in prose for result in _RESULT.finditer(text)]
     return [f"{place}: {result!r} typed in prose" for place, result in typed]
 
 
 def has_checked_output(notebook: dict) -> list[str]:
-    marked = any("NBVAL_CHECK_OUTPUT" in _joined(cell["source"]) for _, cell in _code(notebook))
+    marked = any("NBVAL_CHECK_OUTPUT" in reading.source(cell) for _, cell in reading.code(notebook))
     return [] if marked else ["no cell marked `# NBVAL_CHECK_OUTPUT`"]
 
 
@@ -175,57 +187,9 @@ LESSON: list[Rule] = [
 ]  # fmt: skip
 
 
-# ------------------------------------------------------------------ reading a notebook
-
-
-def _joined(text: str | list[str]) -> str:
-    return text if isinstance(text, str) else "".join(text)
-
-
-def _tags(cell: dict) -> set[str]:
-    return set(cell["metadata"].get("tags", []))
-
-
-def _cells(notebook: dict, kind: str) -> Iterator[tuple[str, dict]]:
-    for number, cell in enumerate(notebook["cells"]):
-        if cell["cell_type"] == kind:
-            yield f"cell {number}", cell
-
-
-def _code(notebook: dict) -> Iterator[tuple[str, dict]]:
-    return _cells(notebook, "code")
-
-
-def _markdown(notebook: dict) -> Iterator[tuple[str, dict]]:
-    return _cells(notebook, "markdown")
-
-
-def _outputs(notebook: dict) -> Iterator[tuple[str, dict]]:
-    for place, cell in _code(notebook):
-        for output in cell["outputs"]:
-            yield place, output
-
-
-def _shows_interactive(cell: dict) -> bool:
-    texts = [text for output in cell["outputs"] for text in _texts(output)]
-    return _LIVE in _joined(cell["source"]) or any(text.startswith("Interactive figure") for text in texts)
-
-
-def _data(output: dict) -> dict:
-    return output.get("data", {})
-
-
-def _texts(output: dict) -> list[str]:
-    """All that is text in an output: streams, and what is shown, but for encoded pictures."""
-    if "text" in output:
-        return [_joined(output["text"])]
-    readable = [kind for kind in _data(output) if kind.startswith("text/") or kind == "image/svg+xml"]
-    return [_joined(_data(output)[kind]) for kind in readable]
-
-
 def _prose_before_parameters(notebook: dict) -> Iterator[str]:
     for cell in notebook["cells"]:
-        if "parameters" in _tags(cell):
+        if "parameters" in reading.tags(cell):
             return
         if cell["cell_type"] == "markdown":
-            yield _joined(cell["source"])
+            yield reading.source(cell)
