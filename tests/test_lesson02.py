@@ -1,5 +1,7 @@
 """The experiments of lesson 02, run very small: their targets, alphas and measures are what they say."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,6 +18,7 @@ def soft():
 
 
 LABELS = torch.arange(60) % 10
+OWN_CONFIDENCE = "class pattern, own confidence"
 KINDS = [kind for kind in lesson02.TARGETS if kind != "label smoothing"]
 
 
@@ -29,7 +32,7 @@ def test_targets_are_probabilities_and_any_of_them_can_stand_in_for_a_teacher(so
 
 def test_confidence_in_each_image_is_kept(soft):
     rows = torch.arange(60)
-    for kind in ("non-targets averaged", "non-targets shuffled", "full soft target"):
+    for kind in ("non-targets averaged", "non-targets shuffled", "full soft target", OWN_CONFIDENCE):
         assert torch.equal(lesson02.reshaped(kind, soft, LABELS)[rows, LABELS], soft[rows, LABELS]), kind
 
 
@@ -51,6 +54,31 @@ def test_targets_without_anything_of_the_single_image(soft):
     assert same[0, 0] == pytest.approx(soft[torch.arange(60), LABELS].mean().item())
     means = lesson02.reshaped("class means", soft, LABELS)
     assert torch.allclose(means[3], soft[3::10].mean(dim=0)) and len(means.unique(dim=0)) == 10
+
+
+def test_the_pattern_of_a_class_is_scaled_to_what_the_image_leaves_for_it(soft):
+    targets = lesson02.reshaped(OWN_CONFIDENCE, soft, LABELS)
+    for row, label in enumerate(LABELS.tolist()):
+        pattern = soft[LABELS == label].mean(dim=0)
+        others = [k for k in range(10) if k != label]
+        factor = (1 - soft[row, label]) / pattern[others].sum()
+        assert torch.allclose(targets[row, others], factor * pattern[others], atol=1e-6), row
+
+
+def test_a_class_table_has_the_mean_soft_target_of_each_class_in_its_row(soft):
+    table = lesson02.class_table(soft, LABELS)
+    assert table.shape == (10, 10)
+    assert all(torch.allclose(table[label], soft[label::10].mean(dim=0)) for label in range(10))
+
+
+def test_a_tree_joins_the_classes_that_give_each_other_most():
+    rows = [[0.8, 0.1, 0.05, 0.05], [0.1, 0.8, 0.04, 0.06], [0.01, 0.01, 0.9, 0.08], [0.02, 0.02, 0.06, 0.9]]
+    table = torch.tensor(rows)
+    tree = lesson02.class_tree(table)
+    assert lesson02.families(tree) == {frozenset({0, 1}), frozenset({2, 3})}
+    assert sorted(tree[:, 2])[:2] == pytest.approx([-math.log(0.1), -math.log(0.07)])
+    between = [(0.05 + 0.01) / 2, (0.05 + 0.02) / 2, (0.04 + 0.01) / 2, (0.06 + 0.02) / 2]
+    assert tree[-1, 2] == pytest.approx(sum(-math.log(given) for given in between) / 4)
 
 
 def test_a_loss_without_square_pulls_as_one_of_smaller_alpha(soft):

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas
 import torch
 import torch.nn.functional as F
+from scipy.cluster import hierarchy
+from scipy.spatial.distance import squareform
 from torch import Tensor
 
 from kdlib import inference, metrics, models, sweeps, teachers, training
@@ -99,7 +102,7 @@ def reshaped(kind: str, soft: Tensor, labels: Tensor, seed: int = 0) -> Tensor:
         confidence = confidence.mean().expand_as(confidence)
     if kind in ("same for all images", "non-targets averaged"):
         others = (1 - confidence).expand_as(others) / others.shape[1]
-    if kind == "class pattern, own confidence":  # which classes go with which, from the class; how sure, from the image
+    if kind == "class pattern, own confidence":  # the class says which others, the image how much of them
         pattern = class_means(soft, labels)[~is_label].view_as(others)
         others = (1 - confidence) * pattern / pattern.sum(dim=1, keepdim=True)
     if kind == "non-targets shuffled":  # the same numbers, in each image at other classes
@@ -112,8 +115,29 @@ def reshaped(kind: str, soft: Tensor, labels: Tensor, seed: int = 0) -> Tensor:
 
 def class_means(soft: Tensor, labels: Tensor) -> Tensor:
     """For each image (images, classes) the mean soft target of the images of its class."""
-    means = [soft[labels == label].mean(dim=0) for label in range(soft.shape[1])]
-    return torch.stack(means)[labels]
+    return class_table(soft, labels)[labels]
+
+
+def class_table(soft: Tensor, labels: Tensor) -> Tensor:
+    """Row by row (classes, classes) the mean soft target of the images of one class."""
+    return torch.stack([soft[labels == label].mean(dim=0) for label in range(soft.shape[1])])
+
+
+def class_tree(table: Tensor) -> np.ndarray:
+    """The tree of the classes of a `class_table`, as scipy's linkage: near are those that give each other much.
+
+    Two classes lie -log of the mean of what they give each other apart; clusters are joined by average linkage.
+    """
+    table = table.double()
+    distance = -((table + table.T) / 2).log().numpy()
+    np.fill_diagonal(distance, 0)
+    return hierarchy.linkage(squareform(distance, checks=False), "average", optimal_ordering=True)
+
+
+def families(tree: np.ndarray) -> set[frozenset[int]]:
+    """The sets of classes that a tree joins, from pairs up to all but the whole."""
+    joined = {frozenset(node.pre_order()) for node in hierarchy.to_tree(tree, rd=True)[1]}
+    return {family for family in joined if 1 < len(family) <= len(tree)}
 
 
 def as_logits(targets: Tensor, temperature: float | int) -> Tensor:
