@@ -50,7 +50,8 @@ def test_each_known_mistake_is_named_and_confused_with_no_other():
 
 def test_each_exercise_has_three_hints_and_at_least_three_known_mistakes():
     for name, exercise in EXERCISES.items():
-        assert len(exercise.hints) == 3 and len(exercise.mistakes) >= 3, name
+        # The complaints about an open experiment are those of the judge of designs.
+        assert len(exercise.hints) == 3 and (exercise.is_open or len(exercise.mistakes) >= 3), name
 
 
 def test_stubs_keep_signature_and_question_but_not_the_solution():
@@ -93,7 +94,8 @@ def test_solutions_written_differently_are_correct():
         return alpha * T * T * distill + task - alpha * task
 
     def aligned_logits(cached_logits, cached_indices, batch_indices):
-        return cached_logits[torch.argsort(cached_indices)[batch_indices]]
+        rows = (batch_indices[:, None] == cached_indices).int().argmax(dim=1)
+        return cached_logits[rows]
 
     assert exercises.check("soften", soften).passed
     assert exercises.check("kd_loss", kd_loss).passed
@@ -146,7 +148,7 @@ def test_distill_share_agrees_with_autograd():
 
 
 def test_repaired_losses_agree_with_the_librarys():
-    for kind in ("first_loss", "second_loss", "reduction", "arguments", "log"):
+    for kind in ("first_loss", "second_loss"):
         name = f"repair_{kind}"
         for student, teacher, temperature in exercises.get(name).cases():
             expected = kdlib.losses.soft_target_loss(student, teacher, temperature)
@@ -154,12 +156,15 @@ def test_repaired_losses_agree_with_the_librarys():
             assert loss.item() == pytest.approx(expected.item(), rel=1e-5), name
 
 
-def test_hidden_factor_is_what_the_loss_loses():
-    student, teacher, temperature = torch.randn(3, 10), torch.randn(3, 10), 4.0
-    log_p, q = (student / temperature).log_softmax(-1), (teacher / temperature).softmax(-1)
-    hidden = torch.nn.functional.kl_div(log_p, q, reduction="sum") / student.numel()
-    factor = kdlib.losses.soft_target_loss(student, teacher, temperature) / hidden
-    assert exercises.solution("hidden_factor")() == pytest.approx(factor.item(), rel=1e-4)
+def test_the_mixed_gradient_and_the_repaired_mixed_loss_agree_with_the_librarys():
+    for student, teacher, labels, temperature, alpha in exercises.get("mixed_gradient").cases():
+        leaf = student.clone().requires_grad_()
+        expected = kdlib.losses.distillation_loss(leaf, teacher, labels, temperature=temperature, alpha=alpha).total
+        expected.backward()
+        gradient = exercises.solution("mixed_gradient")(student, teacher, labels, temperature, alpha)
+        assert torch.allclose(gradient / len(labels), leaf.grad, rtol=1e-4, atol=1e-7)
+        loss = exercises.solution("repair_loss_a")(student, teacher, labels, temperature, alpha)
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_attention_rows_and_similarity_agree_with_the_librarys():

@@ -1,11 +1,12 @@
 """An exercise: a tested solution, the cases it is judged on, its hints, and the mistakes known by name."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kdlib.lesson.exercises import _source
+from kdlib.lesson.laboratory import COURSE_TEACHER, Rehearsal
 
 
 def call(function: Callable, *arguments: Any) -> Any:
@@ -25,6 +26,7 @@ class Exercise:
         probe: `probe(function, *arguments)` gives what is compared; by default, what the function returns.
         start: code to be repaired, where the exercise is a repair: what the learner begins with.
         tolerance: relative, and, a tenth of it, absolute.
+        is_open: an experiment of the learner's own, judged by its design: `cases` gives the laboratory of a rehearsal.
     """
 
     solve: Callable
@@ -34,6 +36,7 @@ class Exercise:
     probe: Callable = call
     start: Callable | None = None
     tolerance: float = 1e-4
+    is_open: bool = False
 
     @property
     def name(self) -> str:
@@ -75,6 +78,28 @@ def exercise(
 
     def register(solve: Callable) -> Callable:
         REGISTRY[solve.__name__] = Exercise(solve, cases, hints, mistakes, probe, start, tolerance)
+        return solve
+
+    return register
+
+
+def open_experiment(
+    *, hints: list[str], settings: Sequence[str] | None = None, teachers: Sequence[str] = (COURSE_TEACHER,)
+) -> Callable[[Callable], Callable]:
+    """Register the decorated function of a laboratory as a solution of the open experiment that bears its name.
+
+    Its docstring offers the questions to choose from.
+
+    Args:
+        hints: as `Exercise`.
+        settings, teachers: as those of the `Laboratory` in which the lesson then runs the learner's function.
+    """
+
+    def register(solve: Callable) -> Callable:
+        def cases() -> list[tuple]:
+            return [(Rehearsal(teachers=teachers, settings=settings),)]
+
+        REGISTRY[solve.__name__] = Exercise(solve, cases, hints, mistakes={}, is_open=True)
         return solve
 
     return register

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kdlib.lesson.exercises._core import Exercise
+from kdlib.lesson.exercises._design import judge_design
 from kdlib.lesson.exercises._difference import describe_difference
 from kdlib.lesson.exercises._limits import EndlessLoop
 from kdlib.lesson.exercises._observe import SECONDS, Outcome, agree, is_unfinished, observe
@@ -24,6 +25,8 @@ def judge(exercise: Exercise, answer: Any) -> Verdict:
     if complaint:
         return Verdict(exercise.name, WRONG, complaint)
     try:
+        if exercise.is_open:
+            return judge_design(exercise.name, function, *cases[0])
         return _judge_behaviour(exercise, function, cases)
     except EndlessLoop:
         message = f"It had come to no end after {SECONDS} seconds of computing."

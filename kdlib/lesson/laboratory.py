@@ -1,0 +1,327 @@
+"""A laboratory for experiments of the learner's own: it trains students as asked, and keeps a record.
+
+    lab = Laboratory(profile)
+    lab.settings                                       # what may be chosen, and what is taken where nothing is said
+    student = lab.student(0, method="distillation", temperature=2)
+    student.accuracy("validation"), student.accuracy("test")
+
+Students of one seed share the images, the initial weights and the order of the images; a smaller set of images is a
+part of the larger one. A student that is asked for again is the one that has been trained. `Rehearsal` is the same
+laboratory with invented accuracies, in no time: what an open experiment is tried in before it costs anything.
+"""
+
+import functools
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdlib import _checks, data, metrics, models, teachers, training
+from kdlib.data import ImageDataset, ImageSplit
+from kdlib.inference import predict_logits
+from kdlib.lesson import profiles
+from kdlib.training.objectives import smoothed
+
+Settings = dict[str, Any]
+LogitsOf = Callable[[ImageSplit], Tensor]  # a teacher: the logits of a split, a row an image
+SPLITS = ("validation", "test")
+COURSE_TEACHER = "the course's"
+OF_THE_TEACHER = ("teacher", "temperature", "alpha")  # without effect on a student that learns from labels alone
+
+
+@dataclass(frozen=True, repr=False)
+class Setting:
+    """What may be chosen: one of the words in `allowed`, or a number from the first to the second of `allowed`."""
+
+    default: Any
+    allowed: tuple
+
+    @property
+    def is_word(self) -> bool:
+        return isinstance(self.default, str)
+
+    def checked(self, name: str, value: Any) -> Any:
+        """The value, as a word, a whole number (where the default is one) or any number.
+
+        Raises:
+            ValueError: it is not allowed.
+            TypeError: it is no number where one is asked for.
+        """
+        if self.is_word:
+            if value not in self.allowed:
+                raise ValueError(f"{name} must be one of {', '.join(self.allowed)}; got {value!r}")
+            return value
+        rule = _checks.positive_integer if isinstance(self.default, int) else _checks.finite_number
+        number, (low, high) = rule(name, value), self.allowed
+        if not low <= number <= high:
+            raise ValueError(f"{name} must be from {low:g} to {high:g}, got {value}")
+        return number
+
+    def __repr__(self) -> str:
+        allowed = " or ".join(self.allowed) if self.is_word else "{:g} to {:g}".format(*self.allowed)
+        return f"{allowed} (where nothing is said: {self.default})"
+
+
+def _all_settings(images: int, epochs: int, teacher_names: Iterable[str]) -> dict[str, Setting]:
+    names = tuple(teacher_names)
+    settings = {
+        "method": Setting("labels", ("labels", "distillation")),
+        "teacher": Setting(names[0], names),
+        "temperature": Setting(4.0, (0.1, 100.0)),
+        "alpha": Setting(0.9, (0.0, 1.0)),
+        "images": Setting(images, (20, 9000)),
+        "epochs": Setting(epochs, (1, 200)),
+        "learning_rate": Setting(training.LEARNING_RATE, (1e-5, 1.0)),
+        "label_smoothing": Setting(0.0, (0.0, 0.9)),
+    }
+    if len(names) == 1:
+        del settings["teacher"]
+    return settings
+
+
+@dataclass(frozen=True)
+class Look:
+    """One entry of the record: a student was asked for its accuracy on a split."""
+
+    seed: int
+    settings: tuple[tuple[str, Any], ...]  # those that have an effect, in the laboratory's order
+    split: str
+    accuracy: float
+
+
+@dataclass(frozen=True, repr=False)
+class Student:
+    """A student of a seed and of settings; `accuracy` trains it where that has not been done."""
+
+    laboratory: "Room"
+    seed: int
+    settings: tuple[tuple[str, Any], ...]
+
+    def accuracy(self, split: str) -> float:
+        """The share of right answers on "validation" or on "test", a fraction from 0 to 1.
+
+        Raises:
+            ValueError: another split.
+        """
+        if split not in SPLITS:
+            raise ValueError(f"accuracy is measured on {' or '.join(map(repr, SPLITS))}, got {split!r}")
+        return self.laboratory.measure(self, split)
+
+    def __repr__(self) -> str:
+        return f"student of seed {self.seed}: {as_text(self.settings)}"
+
+
+def as_text(settings: Iterable[tuple[str, Any]]) -> str:
+    """The settings as they are written in a call."""
+    return ", ".join(f"{name}={value!r}" for name, value in settings)
+
+
+class Room:
+    """What the laboratory and its rehearsal share: which settings there are, and the record of what was asked."""
+
+    def __init__(self, known: dict[str, Setting], offered: Iterable[str] | None) -> None:
+        offered = list(known) if offered is None else list(offered)
+        unknown = [name for name in offered if name not in known]
+        if unknown:
+            raise ValueError(f"settings={offered!r}: there is no {unknown[0]!r}; there are {', '.join(known)}")
+        self._known = known
+        self.settings = {name: setting for name, setting in known.items() if name in offered}
+        self.looks: list[Look] = []
+        self._measured: dict[tuple, dict[str, float]] = {}
+
+    def student(self, seed: int, **settings: Any) -> Student:
+        """The student of that seed and those settings.
+
+        Args:
+            seed: chooses the images, the initial weights and the order; a whole number of at least 0.
+            settings: those of `settings`; where nothing is said, their defaults hold. Settings that have no effect,
+                such as the temperature where method="labels", make no other student.
+
+        Raises:
+            ValueError: no such setting, a value that is not allowed, or a setting of the teacher where no method is
+                given.
+            TypeError: a number is asked for.
+        """
+        seed = _checks.natural_number("seed", seed)
+        for name in settings:
+            if name not in self.settings:
+                raise ValueError(f"unknown setting {name!r}; this laboratory has {', '.join(self.settings)}")
+        for name in OF_THE_TEACHER:
+            if name in settings and "method" not in settings:
+                raise ValueError(f'{name} is for students of a teacher: say method="distillation" as well')
+        chosen = {n: self.settings[n].checked(n, value) for n, value in settings.items()}
+        return Student(self, seed, self._with_effect(chosen))
+
+    def _with_effect(self, chosen: Settings) -> tuple[tuple[str, Any], ...]:
+        every = {name: chosen.get(name, setting.default) for name, setting in self._known.items()}
+        if every["method"] == "labels" or every["alpha"] == 0:
+            every["method"] = "labels"
+            for name in OF_THE_TEACHER:
+                every.pop(name, None)
+        elif every["alpha"] == 1:
+            del every["label_smoothing"]  # of a term that has no weight
+        return tuple(every.items())
+
+    def measure(self, student: Student, split: str) -> float:
+        """The student's accuracy; it is put on record that somebody looked at it."""
+        key = (student.seed, student.settings)
+        if key not in self._measured:
+            self._measured[key] = self._accuracies(student.seed, dict(student.settings))
+        accuracy = self._measured[key][split]
+        self.looks.append(Look(student.seed, student.settings, split, accuracy))
+        return accuracy
+
+    def _accuracies(self, seed: int, settings: Settings) -> dict[str, float]:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        """How many students there are, and which: a line for each kind of them."""
+        seeds: dict[tuple, list[int]] = {}
+        for seed, settings in self._measured:
+            seeds.setdefault(settings, []).append(seed)
+        lines = [f"{len(self._measured)} students in {self._place()}"]
+        for settings, numbers in seeds.items():
+            looked = [s for s in SPLITS if any(look.settings == settings and look.split == s for look in self.looks)]
+            said = [(n, v) for n, v in settings if n == "method" or v != self._known[n].default]
+            lines.append(f"  {as_text(said)}: seeds {_listed(numbers)}, measured on {' and '.join(looked)}")
+        return "\n".join(lines)
+
+    def _place(self) -> str:
+        raise NotImplementedError
+
+
+def _listed(numbers: list[int]) -> str:
+    """All of them, or "0 to 4" where there is no gap."""
+    low, high = min(numbers), max(numbers)
+    if len(numbers) > 2 and sorted(numbers) == [*range(low, high + 1)]:
+        return f"{low} to {high}"
+    return ", ".join(map(str, sorted(numbers)))
+
+
+class Laboratory(Room):
+    """Trains tiny-cnn students on Fashion-MNIST, from labels or from a teacher.
+
+    Args:
+        profile: in the profile `ci` a student sees a tenth of the images, once: quick, and no evidence of anything.
+        images, epochs: what is taken where nothing is said.
+        teachers: by name, functions that give the logits of a split, the first being taken where nothing is said;
+            by default there is only the course's teacher, and no setting `teacher`.
+        settings: the names of those that may be chosen; by default all.
+
+    Raises:
+        ValueError: an unknown profile or setting, no teacher, or numbers that are not allowed.
+    """
+
+    def __init__(
+        self,
+        profile: str | profiles.Profile | None = None,
+        *,
+        images: int = 1000,
+        epochs: int = 20,
+        teachers: Mapping[str, LogitsOf] | None = None,
+        settings: Iterable[str] | None = None,
+    ) -> None:
+        self._teachers = {COURSE_TEACHER: course_teacher} if teachers is None else dict(teachers)
+        if not self._teachers:
+            raise ValueError("teachers={}: there must be one at least")
+        super().__init__(_all_settings(images, epochs, self._teachers), settings)
+        for name, value in {"images": images, "epochs": epochs}.items():
+            self._known[name].checked(name, value)
+        self._quick = profiles.get(profile).name == "ci"
+        self._seconds = 0.0
+        self._targets: dict[tuple, Tensor] = {}
+
+    def _accuracies(self, seed: int, settings: Settings) -> dict[str, float]:
+        start = time.perf_counter()
+        dataset = _dataset()
+        student = models.build("tiny-cnn", seed=seed)
+        self._train(student, seed, settings)
+        measured = {split: metrics.accuracy(student, getattr(dataset, split)) for split in SPLITS}
+        self._seconds += time.perf_counter() - start
+        return measured
+
+    def _train(self, student: torch.nn.Module, seed: int, settings: Settings) -> None:
+        images = settings["images"] // 10 if self._quick else settings["images"]
+        transfer_set = _dataset().train.take(images, seed=seed)
+        recipe = {
+            "epochs": 1 if self._quick else settings["epochs"],
+            "learning_rate": settings["learning_rate"],
+            "seed": seed,
+            "task_loss": smoothed(settings.get("label_smoothing", 0.0)),
+            "progress": False,
+        }
+        if settings["method"] == "labels":
+            training.train(student, transfer_set, **recipe)
+            return
+        name = settings.get("teacher", next(iter(self._teachers)))
+        key = (name, seed, images)
+        if key not in self._targets:
+            self._targets[key] = self._teachers[name](transfer_set)
+        mix = {"temperature": settings["temperature"], "alpha": settings["alpha"]}
+        training.distill(student, self._targets[key], transfer_set, **mix, **recipe)
+
+    def _place(self) -> str:
+        quick = " in the profile ci: a tenth of the images, seen once" if self._quick else ""
+        return f"the laboratory, {self._seconds:.0f} s of training{quick}"
+
+
+@functools.cache
+def _dataset() -> ImageDataset:
+    return data.load("fashion-mnist")
+
+
+def course_teacher(split: ImageSplit) -> Tensor:
+    """The logits of the course's teacher on some training images: computed once for all of them, looked up by index."""
+    train = _dataset().train
+    row_of = {index: row for row, index in enumerate(train.indices.tolist())}
+    rows = [row_of[index] for index in split.indices.tolist()]
+    return teachers.cached_logits(_course_network(), train)[rows]
+
+
+@functools.cache
+def _course_network() -> torch.nn.Module:
+    return teachers.load("fashion-mnist")
+
+
+def weaker_teacher(images: int, *, epochs: int = 20) -> LogitsOf:
+    """A teacher of the student's own form that learns from so many training images, none of them the student's."""
+
+    def logits_of(split: ImageSplit) -> Tensor:
+        train = _dataset().train
+        others = train.subset(~torch.isin(train.indices, split.indices))
+        teacher = models.build("tiny-cnn", seed=1000)
+        training.train(teacher, others.take(images), epochs=epochs, seed=1000, progress=False)
+        return predict_logits(teacher, split)
+
+    return logits_of
+
+
+class Rehearsal(Room):
+    """The laboratory without training: accuracies are invented, the same ones whenever the same is asked.
+
+    The seed has a strong effect (about three points), which the students of one seed share; what is left between
+    students of one seed is about a point. So an interval that throws the pairs away is visibly too wide.
+    """
+
+    def __init__(
+        self, *, teachers: Iterable[str] = (COURSE_TEACHER,), settings: Iterable[str] | None = None
+    ) -> None:
+        super().__init__(_all_settings(1000, 20, teachers), settings)
+
+    def _accuracies(self, seed: int, settings: Settings) -> dict[str, float]:
+        of_the_seed = random.Random(f"seed {seed}").gauss(0, 0.03)
+        of_the_student = random.Random(f"{seed} {as_text(settings.items())}").gauss(0, 0.006)
+        base = 0.7 + of_the_seed + of_the_student + _invented_effect(settings)
+        return {s: round(base + random.Random(f"{s} {base}").gauss(0, 0.002), 4) for s in SPLITS}
+
+    def _place(self) -> str:
+        return "a rehearsal: all accuracies are invented"
+
+
+def _invented_effect(settings: Settings) -> float:
+    """The sum of an effect for each setting, which depends on its value alone and gives nothing away of the world."""
+    return sum(random.Random(f"{name} {value!r}").uniform(-0.02, 0.02) for name, value in settings.items())
