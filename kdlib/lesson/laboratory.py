@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from kdlib import _checks, data, metrics, models, teachers, training
+from kdlib._checks import checked
 from kdlib.data import ImageDataset, ImageSplit
 from kdlib.inference import predict_logits
 from kdlib.lesson import profiles
@@ -133,6 +134,7 @@ class Room:
         self.looks: list[Look] = []
         self._measured: dict[tuple, dict[str, float]] = {}
 
+    @checked(seed=_checks.natural_number)
     def student(self, seed: int, **settings: Any) -> Student:
         """The student of that seed and those settings.
 
@@ -146,7 +148,6 @@ class Room:
                 given.
             TypeError: a number is asked for.
         """
-        seed = _checks.natural_number("seed", seed)
         for name in settings:
             if name not in self.settings:
                 raise ValueError(f"unknown setting {name!r}; this laboratory has {', '.join(self.settings)}")

@@ -1,0 +1,204 @@
+"""Open experiments are judged by their design, by what they did in a rehearsal, and not by how they are written."""
+
+import itertools
+
+import numpy as np
+from answers.designs import on_test, on_validation
+
+from kdlib.lesson import exercises
+from kdlib.lesson.laboratory import Rehearsal
+from kdlib.metrics import paired_interval
+
+OPEN = [name for name in exercises.names() if exercises.get(name).is_open]
+TEACHER = {"method": "distillation", "temperature": 4, "alpha": 0.9}
+
+
+def compared(one, other):
+    """A plain design: five seeds of either arm, measured on test."""
+    return lambda lab: paired_interval(on_test(lab, **one), on_test(lab, **other))
+
+
+def test_every_question_that_an_exercise_offers_can_be_answered():
+    weaker = {"method": "distillation", "teacher": "weaker"}
+    questions = {
+        "half_the_images": [
+            ({"images": 500}, {"images": 1000}),
+            ({"epochs": 40}, {"epochs": 20}),
+            ({"label_smoothing": 0.1}, {"label_smoothing": 0.0}),
+        ],
+        "teacher_or_more": [
+            ({**TEACHER, **more}, {"method": "labels", **more})
+            for more in ({"learning_rate": 0.04}, {"epochs": 60}, {"images": 4000})
+        ],
+        "temperature_on_trial": [
+            ({**TEACHER, "temperature": 2, "epochs": 5}, {**TEACHER, "epochs": 5}),
+            ({**TEACHER, "temperature": 1}, {"method": "labels"}),
+            ({**TEACHER, "temperature": 16, "alpha": 0.5}, {**TEACHER, "alpha": 0.5}),
+        ],
+        "alpha_on_trial": [
+            ({**weaker, "alpha": 0.25}, {**weaker, "alpha": 0.9}),
+            ({**TEACHER, "images": 100, "alpha": 1}, {**TEACHER, "images": 100, "alpha": 0.5}),
+            ({**TEACHER, "alpha": 0.25, "temperature": 8}, {**TEACHER, "alpha": 0.25, "temperature": 2}),
+        ],
+    }
+    assert set(questions) == set(OPEN)
+    for name, arms in questions.items():
+        for one, other in arms:
+            verdict = exercises.check(name, compared(one, other))
+            assert verdict.passed and "5 paired seeds" in verdict.message, (name, one, verdict)
+
+
+def test_settings_without_effect_are_no_second_change_and_make_no_second_arm():
+    def check(one, other):
+        return exercises.check("teacher_or_more", compared(one, other))
+
+    assert check(TEACHER, {**TEACHER, "method": "labels", "temperature": 1}).passed
+    assert check({**TEACHER, "alpha": 0.5}, {**TEACHER, "alpha": 0, "temperature": 1}).passed
+    inert = check({**TEACHER, "method": "labels"}, {"method": "labels", "temperature": 1})
+    assert inert.diagnosis == "no control" and "without effect" in inert.message
+
+
+def test_a_gain_is_the_teacher_minus_the_labels_but_of_two_temperatures_either_may_be_first():
+    cold = {**TEACHER, "temperature": 1}
+    for one, other, diagnosis in [
+        (TEACHER, {"method": "labels"}, None),
+        ({"method": "labels"}, TEACHER, "sign"),
+        ({**TEACHER, "alpha": 0}, TEACHER, "sign"),
+        (TEACHER, cold, None),
+        (cold, TEACHER, None),
+    ]:
+        assert exercises.check("teacher_or_more", compared(one, other)).diagnosis == diagnosis, (one, other)
+
+
+def test_a_temperature_that_validation_chose_for_the_teacher_is_no_second_change():
+    def tuned(lab):
+        means = {T: on_validation(lab, range(90, 93), method="distillation", temperature=T) for T in (1, 2, 4, 8)}
+        best = max(means, key=means.get)
+        return compared({"method": "distillation", "temperature": best}, {"method": "labels"})(lab)
+
+    verdict = exercises.check("teacher_or_more", tuned)
+    assert verdict.passed and "remark" not in verdict.message.lower()
+
+
+def tuned_arms(rates, arms):
+    """A design that chooses the learning rate of each arm on validation, among these."""
+
+    def design(lab):
+        best = [max(rates, key=lambda r: on_validation(lab, range(90, 93), learning_rate=r, **arm)) for arm in arms]
+        return compared(*({"learning_rate": r, **arm} for r, arm in zip(best, arms, strict=True)))(lab)
+
+    return design
+
+
+def rates_whose_best_differs(arms):
+    """Rates of which validation chooses another for one arm than for the other: a matter of luck in a rehearsal."""
+    for rates in itertools.combinations(np.linspace(0.01, 0.05, 21).round(4).tolist(), 3):
+        lab = Rehearsal()
+        means = [{r: on_validation(lab, range(90, 93), learning_rate=r, **arm) for r in rates} for arm in arms]
+        if len({max(mine, key=mine.get) for mine in means}) == 2:
+            return rates
+    raise AssertionError("the same rate is the best for both arms, always")
+
+
+def test_a_rate_that_both_arms_chose_on_validation_among_the_same_values_may_differ():
+    arms = (TEACHER, {"method": "labels"})
+    rates = rates_whose_best_differs(arms)
+    verdict = exercises.check("teacher_or_more", tuned_arms(rates, arms))
+    assert verdict.passed and "method='distillation', learning_rate=" in verdict.message, verdict
+
+
+def test_seeds_that_chose_and_report_are_accepted_with_a_remark():
+    def same_seeds(lab):
+        means = {T: on_validation(lab, method="distillation", temperature=T) for T in (1, 2, 4, 8)}
+        best = max(means, key=means.get)
+        return compared({"method": "distillation", "temperature": best}, {"method": "labels"})(lab)
+
+    verdict = exercises.check("teacher_or_more", same_seeds)
+    assert verdict.passed and "fresh ones" in verdict.message
+
+
+def test_smoothing_that_was_chosen_for_the_labels_is_their_counterpart_to_the_temperature():
+    def both_tuned(lab):
+        smoothing = max((0.1, 0.2), key=lambda s: on_validation(lab, range(90, 93), label_smoothing=s))
+        T = max((1, 2, 8), key=lambda T: on_validation(lab, range(90, 93), method="distillation", temperature=T))
+        teacher = {"method": "distillation", "temperature": T}
+        return compared(teacher, {"method": "labels", "label_smoothing": smoothing})(lab)
+
+    assert exercises.check("teacher_or_more", both_tuned).passed
+    untried = compared(TEACHER, {"method": "labels", "label_smoothing": 0.1})
+    assert exercises.check("teacher_or_more", untried).diagnosis == "several changes"
+
+
+def test_a_rate_that_one_arm_chose_and_the_other_did_not_is_unfair():
+    def design(lab):
+        rate = max((0.02, 0.03, 0.04), key=lambda r: on_validation(lab, range(90, 93), learning_rate=r, **TEACHER))
+        return compared({**TEACHER, "learning_rate": rate}, {"method": "labels"})(lab)
+
+    verdict = exercises.check("teacher_or_more", design)
+    assert verdict.diagnosis == "tuned on one side" and "try the same values for both" in verdict.message
+
+
+def test_pairs_are_made_by_seed_and_not_by_place():
+    def crossed(lab):
+        return paired_interval(on_test(lab, range(5), images=500), on_test(lab, [4, 2, 3, 0, 1], images=1000))
+
+    def in_another_order(lab):
+        seeds = [4, 2, 3, 0, 1]
+        few, many = (dict(zip(s, on_test(lab, s, images=n), strict=True)) for s, n in [(seeds, 500), (range(5), 1000)])
+        return paired_interval([few[seed] for seed in seeds], [many[seed] for seed in seeds])
+
+    assert exercises.check("half_the_images", crossed).diagnosis == "another interval"
+    assert exercises.check("half_the_images", in_another_order).passed
+
+
+def test_what_is_wrong_with_a_call_of_the_laboratory_is_said_in_its_words():
+    for settings, words in [
+        ({"temprature": 2}, "unknown setting 'temprature'"),
+        ({"temperature": -1, "method": "distillation"}, "temperature must be from 0.1 to 100, got -1"),
+        ({"temperature": 2}, 'say method="distillation" as well'),
+        ({"method": "hints"}, "method must be one of labels, distillation; got 'hints'"),
+    ]:
+        verdict = exercises.check("teacher_or_more", compared(settings, {}))
+        assert verdict.status == "not yet right" and words in verdict.message, verdict
+
+
+def test_unfinished_experiments_are_not_done_yet_and_odd_ones_get_a_verdict():
+    def half_done(lab):
+        accuracies = ...
+        return accuracies[0]
+
+    for answer in (lambda lab: None, lambda lab: ..., half_done, ...):
+        assert exercises.check("half_the_images", answer).status == "not done yet"
+    for answer in (
+        lambda lab: lab,
+        lambda lab: lab.student(0),
+        lambda lab: on_test(lab),
+        lambda lab: 1 / 0,
+        lambda lab: [*on_test(lab), "text"],
+        lambda lab: (float("nan"), *on_test(lab)[:2]),
+        lambda: None,
+    ):
+        assert exercises.check("half_the_images", answer).status == "not yet right"
+
+
+def test_many_arms_on_test_are_judged_in_reasonable_time():
+    def everything(lab):
+        arms = [on_test(lab, epochs=epochs) for epochs in range(1, 41)]
+        return paired_interval(arms[3], arms[17])
+
+    assert exercises.check("half_the_images", everything).diagnosis == "chosen on test"
+
+
+def test_an_interval_of_no_two_of_several_arms_is_told_so():
+    def mean_of_all(lab):
+        arms = np.array([on_test(lab, epochs=epochs) for epochs in (10, 20, 40)])
+        return paired_interval(arms.mean(axis=0), arms[0])
+
+    assert exercises.check("half_the_images", mean_of_all).diagnosis == "no comparison"
+
+
+def test_solutions_are_short_and_the_questions_are_three():
+    for name in OPEN:
+        exercise = exercises.get(name)
+        assert len(exercise.solution_source().splitlines()) - len(exercise.stub_source().splitlines()) <= 20, name
+        assert exercise.stub_source().count("\n    - ") == 3, name
