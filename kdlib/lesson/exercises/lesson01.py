@@ -37,6 +37,8 @@ def _soften_cases():
             lambda logits, temperature: torch.softmax(logits / temperature, dim=0),
         "the temperature divides the probabilities; divide the logits, before the softmax":
             lambda logits, temperature: torch.softmax(logits, dim=-1) / temperature,
+        "each row has to sum to 1: probabilities to the power 1/T want normalising again":
+            lambda logits, temperature: torch.softmax(logits, dim=-1) ** (1 / temperature),
         "these are log-probabilities; probabilities are asked for":
             lambda logits, temperature: torch.log_softmax(logits / temperature, dim=-1),
         "exp overflows on large logits; subtract the largest logit first, or use torch.softmax":
@@ -68,11 +70,16 @@ def _kd_loss_cases():
     ]
 
 
-def _kd(student, teacher, labels, T, alpha, *, scale=None, reduction="batchmean", task=None):
+def _kd(student, teacher, labels, T, alpha, *, scale=None, reduction="batchmean", task=None, soft=None):
     """The loss in parts, so that each mistake below changes one of them."""
-    divergence = F.kl_div(F.log_softmax(student / T, -1), F.softmax(teacher / T, -1), reduction=reduction)
+    log_student = F.log_softmax(student / T, -1)
+    divergence = F.kl_div(log_student, F.softmax(teacher / T, -1), reduction=reduction) if soft is None else soft
     task = F.cross_entropy(student, labels) if task is None else task
     return alpha * (T**2 if scale is None else scale) * divergence + (1 - alpha) * task
+
+
+def _divergence(student, teacher, student_T, teacher_T):
+    return F.kl_div(F.log_softmax(student / student_T, -1), F.softmax(teacher / teacher_T, -1), reduction="batchmean")
 
 
 def _kd_swapped(student, teacher, labels, T, alpha):
@@ -114,8 +121,23 @@ def _kd_probabilities(student, teacher, labels, T, alpha):
             lambda s, t, y, T, a: _kd(s, t, y, T, a, scale=T),
         'mean instead of batchmean: F.kl_div\'s default "mean" divides by the number of classes too':
             lambda s, t, y, T, a: _kd(s, t, y, T, a, reduction="mean"),
+        "two things: T^2 is missing, and mean instead of batchmean divides by the number of classes too":
+            lambda s, t, y, T, a: _kd(s, t, y, T, a, reduction="mean", scale=1.0),
         "sum instead of batchmean: the distillation term grows with the batch":
             lambda s, t, y, T, a: _kd(s, t, y, T, a, reduction="sum"),
+        "the teacher is not softened: its logits are divided by T as the student's are":
+            lambda s, t, y, T, a: _kd(s, t, y, T, a, soft=_divergence(s, t, T, 1)),
+        "the student is not softened: in the teacher's term its logits are divided by T as well":
+            lambda s, t, y, T, a: _kd(s, t, y, T, a, soft=_divergence(s, t, 1, T)),
+        "neither student nor teacher is softened: both are divided by T before the softmax":
+            lambda s, t, y, T, a: _kd(s, t, y, T, a, soft=_divergence(s, t, 1, 1)),
+        "its gradient is right, its value is not: this is the cross-entropy with the soft targets, which is larger "
+        "than KL by their entropy and so never comes to 0":
+            lambda s, t, y, T, a: _kd(s, t, y, T, a, soft=F.cross_entropy(s / T, F.softmax(t / T, -1))),
+        "T^2 multiplies the labels' term as well; it belongs to the teacher's alone":
+            lambda s, t, y, T, a: T**2 * _kd(s, t, y, T, a, scale=1.0),
+        "alpha weighs the teacher's term, but 1 - alpha is missing before the labels' term":
+            lambda s, t, y, T, a: _kd(s, t, y, T, a) + a * F.cross_entropy(s, y),
         "teacher and student are swapped in the KL divergence":
             _kd_swapped,
         "alpha weighs the wrong term: here alpha belongs to the teacher, 1 - alpha to the labels":
@@ -194,8 +216,14 @@ def _unpaired(with_teacher, labels_only, equal_var):
             lambda a, b: _interval(a, b, divide=False),
         "the population's standard deviation (n in the denominator); a sample needs n - 1, ddof=1":
             lambda a, b: _interval(a, b, ddof=0),
+        "two things: a sample needs n - 1 below (ddof=1), and a few runs need Student's t instead of 1.96":
+            lambda a, b: _interval(a, b, ddof=0, quantile=lambda n: 1.96),
         "the sign is turned round: the gain is with the teacher minus labels only":
             lambda a, b: _interval(b, a),
+        "the numbers are right, but in another order: (mean, low, high)":
+            lambda a, b: (_interval(a, b)[1], _interval(a, b)[0], _interval(a, b)[2]),
+        "the low end comes before the high one":
+            lambda a, b: (_interval(a, b)[0], _interval(a, b)[2], _interval(a, b)[1]),
         "this is a 90 % interval: 95 % leaves 2.5 % on each side, so the quantile is 0.975":
             lambda a, b: _interval(a, b, quantile=lambda n: stats.t.ppf(0.95, n - 1)),
         "n degrees of freedom instead of n - 1":
