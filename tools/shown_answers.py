@@ -1,0 +1,98 @@
+"""Does code that stands above an exercise solve it? Every candidate of `shown_code` is tried, under every renaming."""
+
+import itertools
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import notebook_reading as reading
+from shown_code import Candidate, number, shown
+
+from kdlib.lesson import exercises
+from kdlib.lesson.exercises._limits import EndlessLoop
+from kdlib.lesson.exercises._observe import Outcome, agree, observe
+
+_RENAMINGS = 720  # of one candidate: six names in every order
+
+
+def answers_above(notebook: dict) -> list[str]:
+    """Each piece of code above an exercise that passes its `check`, in words; of one cell only the first."""
+    wanted = list(asked(notebook))
+    written = {name: exercises.get(name).solve for _, name in wanted}
+    candidates, complaints = shown(notebook, written)
+    for position, name in wanted:
+        trial, cells = _Trial(exercises.get(name)), set()
+        for candidate in candidates:
+            if number(candidate) >= position or candidate.place in cells:
+                continue
+            renamed = trial.passed_by(candidate)
+            if renamed is not None:
+                cells.add(candidate.place)
+                complaints.append(
+                    f"{candidate.place}: `{_short(candidate.text)}` passes check({name!r}){renamed}"
+                )
+    return complaints
+
+
+def _short(text: str) -> str:
+    """The first and the last line of some code."""
+    first, *more = text.splitlines()
+    return f"{first} ... {more[-1].strip()}" if more else first
+
+
+def asked(notebook: dict) -> Iterator[tuple[int, str]]:
+    """The number of each cell that a learner fills in, and the name of its exercise."""
+    cells = list(reading.code(notebook))
+    for (place, cell), (_, following) in zip(cells, cells[1:], strict=False):
+        if "exercise" in reading.tags(cell):
+            yield int(place.split()[1]), re.search(r'check\("(\w+)"', reading.source(following))[1]
+
+
+class _Trial:
+    """Candidates before one exercise: a quick look at its cases one by one, then its own `check`."""
+
+    def __init__(self, exercise: exercises.Exercise):
+        self.exercise = exercise
+        self.cases = exercise.cases()
+        self.wanted = len(self.cases[0])
+        self.expected: dict[int, Outcome] = {}  # by the number of a case, once anybody gets that far
+
+    def passed_by(self, candidate: Candidate) -> str | None:
+        """How a candidate has to be renamed so that `check` finds it correct; None where no renaming does."""
+        function = None
+        for names in itertools.islice(_orders(candidate, self.wanted), _RENAMINGS):
+            function = function or candidate.make()
+            renamed = _renamed(function, candidate, names)
+            try:
+                passed = self._looks_right(renamed) and exercises.check(self.exercise.name, renamed).passed
+            except EndlessLoop:
+                return None
+            if passed:
+                return f" with {', '.join(names)} for its parameters" if names else ""
+        return None
+
+    def _looks_right(self, function: Callable) -> bool:
+        return self.exercise.is_open or all(self._agrees(function, case) for case in range(len(self.cases)))
+
+    def _agrees(self, function: Callable, case: int) -> bool:
+        probe, arguments = self.exercise.probe, self.cases[case]
+        got = observe(probe, function, arguments)
+        if got.error is not None or got.unfinished or got.changed_input:
+            return False
+        if case not in self.expected:
+            self.expected[case] = observe(probe, self.exercise.solve, arguments)
+        return agree(got, self.expected[case], self.exercise.tolerance)
+
+
+def _orders(candidate: Candidate, wanted: int) -> Iterator[tuple[str, ...]]:
+    """Which of its names stand for the first parameter of the exercise, for the second, and so on; all of them do."""
+    for chosen in itertools.combinations(candidate.settled, max(0, wanted - len(candidate.open))):
+        if len(candidate.open) + len(chosen) == wanted:
+            yield from itertools.permutations((*candidate.open, *chosen))
+
+
+def _renamed(function: Callable, candidate: Candidate, names: tuple[str, ...]) -> Callable:
+    def answer(*arguments: Any) -> Any:
+        return function(**{**candidate.settled, **dict(zip(names, arguments, strict=True))})
+
+    return answer
