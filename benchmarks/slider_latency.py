@@ -67,6 +67,8 @@ def draw(figure):
 CELLS = [
     PICTURE,
     'widgets.temperature_hero(images, logits, logits.argmax(1), classes, caption="hero")',
+    "widgets.temperature_hero(images, logits, logits.argmax(1), classes, "
+    'student_logits=logits[::-1], alpha=0.9, caption="hero")',
     'widgets.gradient_hero(images, logits[::-1], logits, logits.argmax(1), classes, caption="hero")',
     'widgets.explorer(draw, caption="explorer", temperature=widgets.slider(0.5, 20, value=4, log=True))',
     'widgets.strip(draw, caption="strip", temperature=temperatures)',

@@ -10,6 +10,7 @@ import subprocess
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from kdlib import losses
@@ -21,6 +22,9 @@ LOGITS = RANDOM.normal(scale=4, size=(3, 5))
 STUDENT_LOGITS = RANDOM.normal(scale=2, size=(3, 5))
 LABELS = [4, 0, 2]
 CLASSES = ["ant", "bee", "cat", "dog", "eel"]
+
+
+WITH_STUDENT = {"student_logits": STUDENT_LOGITS, "alpha": 0.5}
 
 
 def hero(**changes):
@@ -50,11 +54,17 @@ def test_a_hero_takes_colour_images():
 
 
 def test_a_hero_in_a_committed_notebook_is_one_stable_line():
-    data, _ = hero(alpha=0.5)._repr_mimebundle_()
-    text = (
-        "Interactive figure: open the notebook in JupyterLab to move temperature, alpha and to pick an image."
-    )
-    assert data["text/plain"] == text
+    begin = "Interactive figure: open the notebook in JupyterLab to move"
+    for sent, moved in ((hero(), "temperature"), (hero(**WITH_STUDENT), "temperature, alpha")):
+        data, _ = sent._repr_mimebundle_()
+        assert data["text/plain"] == f"{begin} {moved} and to pick an image."
+
+
+def test_a_hero_with_a_student_sends_both_networks_logits():
+    sent = hero(student_logits=torch.tensor(STUDENT_LOGITS), alpha=0.25)
+    np.testing.assert_array_equal(sent.student_logits, STUDENT_LOGITS)
+    np.testing.assert_array_equal(sent.teacher_logits, LOGITS)
+    assert sent.alpha == 0.25
 
 
 def test_a_hero_refuses_what_cannot_work():
@@ -67,7 +77,10 @@ def test_a_hero_refuses_what_cannot_work():
         ({"images": IMAGES.repeat(2, axis=1)}, r"\(2, 28, 28\)"),
         ({"temperature": 30}, r"temperature=30 lies outside temperatures=\(0.5, 20.0\)"),
         ({"temperatures": (0, 5)}, r"temperatures=\(0, 5\) must be a range"),
-        ({"alpha": 1.5}, r"alpha=1.5 must lie in \[0, 1\]"),
+        ({**WITH_STUDENT, "alpha": 1.5}, r"alpha=1.5 must lie in \[0, 1\]"),
+        ({**WITH_STUDENT, "student_logits": LOGITS[:, :4]}, r"student_logits has shape \(3, 4\)"),
+        ({"alpha": 0.5}, "alpha is given without student_logits"),
+        ({"student_logits": STUDENT_LOGITS}, "student_logits is given without alpha"),
         ({"names": ["one"]}, "1 names for 3 images"),
         ({"caption": ""}, "caption"),
     ]:
@@ -82,6 +95,54 @@ def test_a_gradient_hero_sends_both_networks_logits():
     np.testing.assert_array_equal(sent.teacher_logits, LOGITS)
     with pytest.raises(ValueError, match="student_logits has shape"):
         widgets.gradient_hero(IMAGES, STUDENT_LOGITS[:, :4], LOGITS, LABELS, CLASSES, caption="Drag alpha.")
+
+
+# --- the static twin
+
+
+def terms_of(row: int, temperature: float, alpha: float) -> losses.LossTerms:
+    """The loss of one image, as the library computes it."""
+    student, teacher = torch.tensor(STUDENT_LOGITS[[row]]), torch.tensor(LOGITS[[row]])
+    label = torch.tensor(LABELS[row : row + 1])
+    return losses.distillation_loss(student, teacher, label, temperature=temperature, alpha=alpha)
+
+
+def test_the_twin_draws_both_predictions_and_the_terms_of_the_loss():
+    figure = Figure()
+    update = hero(**WITH_STUDENT, names=["a", "b", "c"]).draw(figure)
+    picture, bars, areas = figure.axes
+    for row, name, temperature, alpha in ((0, "a", 4.0, 0.9), (2, "c", 1.0, 0.25)):
+        update(image=name, temperature=temperature, alpha=alpha)
+        total, task, distill = (float(term) for term in terms_of(row, temperature, alpha))
+        np.testing.assert_array_equal(picture.images[0].get_array(), IMAGES[row, 0])
+        for drawn, logits in zip(bars.containers, (LOGITS, STUDENT_LOGITS), strict=True):
+            expected = torch.tensor(logits[row] / temperature).softmax(dim=0)
+            np.testing.assert_allclose([bar.get_width() for bar in drawn], expected)
+        label_bar, teacher_bar, top = areas.lines
+        floor = (1 - alpha) * task
+        for line, heights in ((label_bar, [0, floor]), (teacher_bar, [floor, total]), (top, [total])):
+            np.testing.assert_allclose(line.get_xdata(), [temperature] * len(heights))
+            np.testing.assert_allclose(line.get_ydata(), heights)
+        written = [text.get_text().split("= ")[-1] for text in areas.get_legend().get_texts()]
+        assert written == [f"{value:.2f}" for value in (floor, alpha * distill, total)]
+
+
+def test_the_twins_scale_holds_every_loss_of_an_image_and_stays():
+    figure = Figure()
+    update = hero(**WITH_STUDENT, names=["a", "b", "c"]).draw(figure)
+    areas, limits = figure.axes[2], set()
+    for temperature, alpha in itertools.product([0.5, 2, 20], [0, 0.5, 1]):
+        update(image="b", temperature=temperature, alpha=alpha)
+        limits.add(areas.get_ylim())
+        assert terms_of(1, temperature, alpha).total <= areas.get_ylim()[1] * 1.001
+    assert len(limits) == 1
+
+
+def test_the_twin_refuses_a_name_that_is_not_one_images():
+    update = hero(**WITH_STUDENT, names=["same", "same", "other"]).draw(Figure())
+    for name, number in (("same", 2), ("none", 0)):
+        with pytest.raises(ValueError, match=f"image='{name}' is the name of {number} images"):
+            update(image=name, temperature=4.0, alpha=0.5)
 
 
 # --- mathematics in JavaScript
@@ -122,14 +183,28 @@ def test_softmax_and_entropy_agree_with_torch(javascript):
             assert entropy == pytest.approx(float(expected.entropy()), rel=1e-9, abs=1e-12)
 
 
-def test_the_mixed_target_is_a_distribution_between_teacher_and_label(javascript):
-    soft = javascript("softmax(z, 4)", z=LOGITS[0].tolist())
-    for alpha in (0, 0.3, 1):
-        mixed = javascript(
-            "mix(alpha, softmax(z, 4), oneHot(5, label))", z=LOGITS[0].tolist(), alpha=alpha, label=2
-        )
-        np.testing.assert_allclose(mixed, alpha * np.array(soft) + (1 - alpha) * np.eye(5)[2], rtol=1e-12)
-        assert sum(mixed) == pytest.approx(1)
+def test_the_terms_of_the_loss_are_those_of_the_library(javascript):
+    settings = list(itertools.product(range(3), [0.5, 1, 4, 20, 100], [0, 0.35, 1]))
+    found = javascript(
+        "settings.map(([row, T, alpha]) => lossTerms(student[row], teacher[row], labels[row], T, alpha))",
+        student=STUDENT_LOGITS.tolist(), teacher=LOGITS.tolist(), labels=LABELS, settings=settings,
+    )  # fmt: skip
+    for setting, got in zip(settings, found, strict=True):
+        for name, expected in terms_of(*setting)._asdict().items():
+            assert got[name] == pytest.approx(float(expected), rel=1e-6), (name, setting)
+
+
+def test_the_loss_stays_finite_where_a_probability_is_too_small_to_be_told_from_0(javascript):
+    extreme = [1e4, -1e4, 0.0]
+    got = javascript("lossTerms(z, [...z].reverse(), 1, 0.5, 0.5)", z=extreme)
+    student, teacher = torch.tensor([extreme], dtype=torch.float64), torch.tensor([[0.0, -1e4, 1e4]]).double()
+    expected = losses.distillation_loss(student, teacher, torch.tensor([1]), temperature=0.5, alpha=0.5)
+    assert got == pytest.approx({name: float(term) for name, term in expected._asdict().items()})
+
+
+def test_the_step_between_the_numbers_of_an_axis_is_round(javascript):
+    got = javascript("[7.6, 2.45, 1, 0.043].map(roundStep)")
+    assert got == pytest.approx([5, 2, 1, 0.02])
 
 
 def test_the_gradients_are_those_of_the_loss(javascript):

@@ -94,9 +94,9 @@ class Notebook:
         return self.page.locator(SLIDER).all()
 
     def picture_of(self, slider: Locator) -> Locator:
-        """The picture that a slider moves: the first in the same output."""
+        """The picture that a slider moves: the last in the same output (every slider of a hero moves its last)."""
         output = slider.locator("xpath=ancestor::*[contains(@class, 'jp-OutputArea-output')][1]")
-        return output.locator(PICTURE).first
+        return output.locator(PICTURE).last
 
     def watch_heights(self, slider: Locator) -> None:
         """Note every height that the slider's output takes from now on; see `heights`."""

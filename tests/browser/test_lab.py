@@ -32,15 +32,31 @@ def draw(figure):
 
     return update
 """
-HERO = 'widgets.temperature_hero(images, logits, labels, classes, alpha=0.5, caption="Drag T.")'
+HERO = 'widgets.temperature_hero(images, logits, labels, classes, caption="Drag T.")'
+LOSS = """
+loss_hero = widgets.temperature_hero(
+    images, logits, labels, classes, student_logits=logits[::-1], alpha=0.5, caption="Drag T and alpha."
+)
+loss_hero
+"""
 GRADIENTS = 'widgets.gradient_hero(images, logits[::-1], logits, labels, classes, caption="Drag alpha.")'
+THE_LIBRARYS_LOSS = """
+import torch
+from kdlib import losses
+
+row, T, alpha = loss_hero.selected, loss_hero.temperature, loss_hero.alpha
+student, teacher = torch.tensor(logits[::-1].copy()[[row]]), torch.tensor(logits[[row]])
+terms = losses.distillation_loss(student, teacher, torch.tensor([labels[row]]), temperature=T, alpha=alpha)
+print(*(f"{100 * float(p):.1f}" for pair in zip(*((z[0] / T).softmax(0) for z in (teacher, student))) for p in pair))
+print(*(f"{float(v):.2f}" for v in ((1 - alpha) * terms.task, alpha * terms.distill, terms.total)))
+"""
 EXPLORER = """
 long = widgets.slider(0.1, 1, value=0.5, log=True, label="height of the marker above the axis of places")
 explorer = widgets.explorer(draw, caption="A marker.", place=widgets.slider(0, 9, value=3), height=long)
 explorer
 """
 STRIP = 'widgets.strip(draw, caption="A marker.", place=range(10), height=[0.2, 0.8])'
-EVERY_WIDGET = [PICTURE, HERO, GRADIENTS, EXPLORER, STRIP]
+EVERY_WIDGET = [PICTURE, HERO, LOSS, GRADIENTS, EXPLORER, STRIP]
 SLOW = """
 import time
 
@@ -98,7 +114,7 @@ def assert_moves_its_picture(notebook: Notebook, slider) -> None:
 
 def test_every_slider_moves_its_picture(open_notebook):
     notebook = run(open_notebook(EVERY_WIDGET))
-    assert len(notebook.sliders()) == 8
+    assert len(notebook.sliders()) == 9
     for slider in notebook.sliders():
         assert_moves_its_picture(notebook, slider)
     assert_sound(notebook)
@@ -113,6 +129,23 @@ def test_a_lesson_runs_and_its_sliders_move_its_pictures(open_notebook, lesson):
     assert notebook.sliders(), "the lesson shows no slider"
     for slider in notebook.sliders():
         assert_moves_its_picture(notebook, slider)
+    assert_sound(notebook)
+
+
+def test_the_loss_in_the_page_is_the_librarys(open_notebook):
+    notebook = run(open_notebook([PICTURE, LOSS]))
+    hero = notebook.page.locator(".kd-hero")
+    notebook.watch_heights(hero)
+    for picked, temperature, alpha in ((0, "Home", "End"), (1, "End", "Home"), (2, "PageUp", "ArrowRight")):
+        hero.locator(".kd-picker input").nth(picked).check(force=True)
+        for slider, key in zip(notebook.sliders(), (temperature, alpha), strict=True):
+            sliders.press(slider, key)
+        notebook.settle()
+        expected = notebook.ask(THE_LIBRARYS_LOSS)
+        texts = hero.locator("text").all_text_contents()
+        shown = [text.strip("= %") for text in texts if text.endswith(" %") or text.startswith("= ")]
+        assert shown == expected.split(), (picked, temperature, alpha)
+    assert len(notebook.heights()) == 1
     assert_sound(notebook)
 
 

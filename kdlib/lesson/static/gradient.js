@@ -61,21 +61,16 @@ function point(part, origin, tip) {
   set(part.name, { x: tip.x + (30 * dx) / length, y: tip.y + (16 * dy) / length });
 }
 
-function render({ model, el }) {
-  const names = ["images", "student_logits", "teacher_logits", "labels", "classes"];
-  const [images, students, teachers, labels, classes] = names.map((name) => model.get(name));
-  const { state, send, follow } = sharedState(model, ["selected", "temperature", "alpha"]);
-  const picture = html("img", { class: "kd-picture" });
-  const title = html("figcaption");
+function render(view) {
+  const { model } = view;
+  const names = ["student_logits", "teacher_logits", "labels", "classes"];
+  const [students, teachers, labels, classes] = names.map((name) => model.get(name));
   const { chart, rows } = pushes(classes);
   const plane = arrows();
   const numbers = html("p", { class: "kd-numbers", "aria-live": "off" });
 
-  function draw() {
-    const chosen = state.selected;
-    const terms = gradients(
-      students[chosen], teachers[chosen], labels[chosen], state.temperature, state.alpha,
-    );
+  function draw({ selected, temperature, alpha }) {
+    const terms = gradients(students[selected], teachers[selected], labels[selected], temperature, alpha);
     const reach = Math.max(...terms.task.map(Math.abs), ...terms.distill.map(Math.abs), 1e-9);
     for (const term of Object.keys(TERMS)) {
       const zero = COLUMN[term] + WIDTH.column / 2;
@@ -85,14 +80,14 @@ function render({ model, el }) {
         set(row[term], { x: push < 0 ? zero - width : zero, width });
       });
     }
-    drawPlane(terms);
+    drawPlane(terms, alpha);
     const degrees = (angle(terms.task, terms.distill) * 180) / Math.PI;
     numbers.textContent =
       `‖label‖ = ${norm(terms.task).toFixed(3)}   ‖teacher‖ = ${norm(terms.distill).toFixed(3)}   ` +
       `‖mix‖ = ${norm(terms.total).toFixed(3)}   angle = ${degrees.toFixed(0)}°`;
   }
 
-  function drawPlane(terms) {
+  function drawPlane(terms, alpha) {
     const [task, distill] = [norm(terms.task), norm(terms.distill)];
     const between = angle(terms.task, terms.distill);
     const unit = (PLANE.size - 2 * PLANE.margin) / Math.max(task, distill, 1e-9);
@@ -104,51 +99,17 @@ function render({ model, el }) {
       task: [task, 0],
       distill: [distill * Math.cos(between), distill * Math.sin(between)],
     };
-    vectors.total = mix(state.alpha, vectors.distill, vectors.task);
+    vectors.total = mix(alpha, vectors.distill, vectors.task);
     for (const [term, vector] of Object.entries(vectors)) point(plane.parts[term], origin, at(...vector));
     const [start, end] = [at(...vectors.task), at(...vectors.distill)];
     set(plane.between, { x1: start.x, y1: start.y, x2: end.x, y2: end.y });
   }
 
-  const control = (name, label, scale) =>
-    slider({
-      label,
-      scale,
-      onMove: (value) => {
-        state[name] = value;
-        draw();
-      },
-      onRest: send,
-    });
-  const alpha = control("alpha", "alpha α", linearScale(0, 1));
-  const scale = logScale(model.get("minimum"), model.get("maximum"));
-  const temperature = control("temperature", "temperature T", scale);
-  const choices = picker({
-    images,
-    names: model.get("names"),
-    onPick: (index) => {
-      state.selected = index;
-      redraw();
-      send();
-    },
-  });
-
-  function redraw() {
-    choices.show(state.selected);
-    alpha.show(state.alpha);
-    temperature.show(state.temperature);
-    set(picture, { src: images[state.selected], alt: model.get("names")[state.selected] });
-    title.textContent = `label: ${classes[labels[state.selected]]}`;
-    draw();
-  }
-
-  const image = html("figure", { class: "kd-image" }, picture, title);
-  const panels = html("div", { class: "kd-row" }, image, chart, plane.chart);
-  const caption = html("p", { class: "kd-caption" }, model.get("caption"));
-  const sliders = html("div", { class: "kd-row" }, alpha.node, temperature.node);
-  el.append(html("div", { class: "kd-hero" }, sliders, panels, numbers, choices.node, caption));
-  redraw();
-  return follow(redraw);
+  const controls = {
+    alpha: { label: "alpha α", scale: linearScale(0, 1) },
+    temperature: { label: "temperature T", scale: logScale(model.get("minimum"), model.get("maximum")) },
+  };
+  return hero(view, { controls, charts: [chart, plane.chart], below: [numbers], draw });
 }
 
 export default { render };

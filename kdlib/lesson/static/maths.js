@@ -8,6 +8,14 @@ export function softmax(logits, temperature) {
   return powers.map((power) => power / total);
 }
 
+/** ln p_k of the same softmax, finite even where p_k is too small to be told from 0. */
+export function logSoftmax(logits, temperature) {
+  const largest = Math.max(...logits);
+  const scaled = logits.map((logit) => (logit - largest) / temperature);
+  const logTotal = Math.log(scaled.reduce((sum, value) => sum + Math.exp(value), 0));
+  return scaled.map((value) => value - logTotal);
+}
+
 /** H(p) = -sum_k p_k ln p_k, in nats; a class of probability 0 adds nothing. */
 export function entropy(probabilities) {
   return probabilities.reduce((sum, p) => (p > 0 ? sum - p * Math.log(p) : sum), 0);
@@ -21,6 +29,26 @@ export function oneHot(classes, label) {
 /** alpha * first + (1 - alpha) * second, element by element. */
 export function mix(alpha, first, second) {
   return first.map((value, index) => alpha * value + (1 - alpha) * second[index]);
+}
+
+/**
+ * The loss of one image and its two terms, which are not weighted:
+ *   task    = CE = -ln q_label, q = softmax(z) at T = 1
+ *   distill = T^2 KL(p || q), p = softmax(z_teacher / T), q = softmax(z / T)
+ *   total   = alpha * distill + (1 - alpha) * task
+ */
+export function lossTerms(studentLogits, teacherLogits, label, temperature, alpha) {
+  const task = -logSoftmax(studentLogits, 1)[label];
+  const [student, teacher] = [studentLogits, teacherLogits].map((logits) => logSoftmax(logits, temperature));
+  const divergence = teacher.reduce((sum, logP, index) => sum + Math.exp(logP) * (logP - student[index]), 0);
+  const distill = temperature ** 2 * divergence;
+  return { task, distill, total: alpha * distill + (1 - alpha) * task };
+}
+
+/** The largest of 1, 2 and 5 times a power of ten that is not above the length: a step between round numbers. */
+export function roundStep(length) {
+  const power = 10 ** Math.floor(Math.log10(length));
+  return power * [5, 2, 1].find((factor) => factor * power <= length);
 }
 
 /** Length of a vector. */
