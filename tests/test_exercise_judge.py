@@ -217,6 +217,16 @@ def test_not_a_number_and_infinity_count_as_the_same_overflow():
     assert not _observe.agree(nan, _observe.Outcome({"result": torch.tensor([1.0, 2.0])}), 1e-4)
 
 
+def test_a_search_that_is_too_coarse_is_told_how_far_it_is_off_and_not_that_a_factor_is_missing(monkeypatch):
+    coarse = _core.Exercise(double, DOUBLE.cases, DOUBLE.hints, {}, tolerance=0.01)
+    monkeypatch.setattr(exercises, "get", {"double": coarse}.__getitem__)
+    assert exercises.check("double", lambda x: 2.01 * x).passed
+    message = exercises.check("double", lambda x: 2.058 * x).message
+    assert "-4.116 where -4 should be, which is 2.9 % off (allowed: 1 %)" in message
+    assert exercises.check("double", lambda x: 6 * x).message.startswith("It is 3 times the right result")
+    assert "off" not in exercises.check("double", lambda x: 2 * x + torch.tensor([0.0, 5.0])).message
+
+
 def test_a_stub_imports_nothing_under_the_name_of_a_parameter():
     """`logits` is a parameter of `soften` and a helper in its module: the stub must leave the notebook's own alone."""
     for name in exercises.names():

@@ -33,8 +33,16 @@ def _complaint(got: Outcome, expected: Outcome, tolerance: float) -> str:
         if not close(mine, right, tolerance):
             mine, right = mine.flatten(), right.flatten()
             worst = (mine - right).abs().nan_to_num(nan=float("inf")).argmax()
-            return f"The {label} contains {mine[worst]:.5g} where {right[worst]:.5g} should be"
+            missed = f"The {label} contains {mine[worst]:.5g} where {right[worst]:.5g} should be"
+            return missed + _how_near(mine[worst].item(), right[worst].item(), tolerance)
     raise AssertionError("asked for the difference of two equal outcomes")
+
+
+def _how_near(mine: float, right: float, tolerance: float) -> str:
+    """Said where an exercise asks for a search and the one in hand is only too coarse."""
+    if tolerance < 0.01 or not abs(mine - right) < abs(right) / 5:
+        return ""
+    return f", which is {100 * abs(mine / right - 1):.1f} % off (allowed: {100 * tolerance:g} %)"
 
 
 def _count(outcome: Outcome) -> str:
@@ -66,6 +74,8 @@ def _common_factor(got: list[Outcome], expected: list[Outcome], tolerance: float
     if len(right) < 2 or not right[largest] or not mine[largest]:
         return None
     factor = mine[largest] / right[largest]
+    if abs(factor - 1) < 10 * tolerance:
+        return None  # no factor, but a result that is not exact enough
     slack = tolerance * abs(mine[largest])
     return factor if all(abs(m - factor * r) <= slack for m, r in zip(mine, right, strict=True)) else None
 

@@ -78,7 +78,7 @@ def _bisect(z, wanted, *, grows=True):
 
 @exercise(
     cases=_wanted_cases,
-    tolerance=1e-3,
+    tolerance=0.01,  # any search that is fine enough will do
     hints=[
         "Does the entropy grow or fall with T? It does so all the way, so you can search.",
         "Halve the range again and again. T spans factors, so halve its logarithm: (low * high) ** 0.5.",
@@ -96,12 +96,14 @@ def _bisect(z, wanted, *, grows=True):
             lambda z, wanted: _bisect(z, wanted * torch.tensor(2.0).log()),
         "only whole temperatures are tried":
             lambda z, wanted: min(range(1, 101), key=lambda T: abs(_entropy(z, T) - wanted)),
+        "the temperatures are tried in steps of a tenth, which is too coarse for one per cent of a small temperature":
+            lambda z, wanted: min((T / 10 for T in range(1, 1001)), key=lambda T: abs(_entropy(z, T) - wanted)),
     },
 )  # fmt: skip
 def temperature_for_entropy(logits, entropy):
     """The temperature between 0.01 and 1000 at which softmax(logits / T) has the wanted entropy, in nats.
 
-    logits: (classes,). Returns a number, right to a thousandth.
+    logits: (classes,). Returns a number, right to one per cent.
     """
     low, high = 0.01, 1000.0
     # --- your code
@@ -148,8 +150,14 @@ def _slope(student, teacher, T, *, factor=None, batch=True):
             lambda s, t, T: _slope(t, s, T),
         "the mean over the batch is missing: divide by the number of rows":
             lambda s, t, T: _slope(s, t, T, batch=False),
+        "divided by the classes too: KL is summed over them and averaged over the batch":
+            lambda s, t, T: _slope(s, t, T) / s.shape[-1],
         "the probabilities are taken at T = 1; both are softened":
             lambda s, t, T: T * _slope(s, t, 1.0),
+        "the teacher is not softened: both are divided by T":
+            lambda s, t, T: _slope(s, T * t, T),
+        "the student is not softened: both are divided by T":
+            lambda s, t, T: _slope(T * s, t, T),
     },
 )  # fmt: skip
 def soft_gradient(student_logits, teacher_logits, temperature):
@@ -188,8 +196,14 @@ _TERM_MISTAKES = {
         lambda s, t, T: _term(s, t, T, student_T=1.0),
     "this is the mean over the classes as well; KL is summed over them and averaged over the batch":
         lambda s, t, T: _term(s, t, T) / s.shape[-1],
+    "this is the sum over the batch: KL is summed over the classes and averaged over the batch":
+        lambda s, t, T: _term(s, t, T) * len(s),
     "this is the cross-entropy with the soft targets: its gradient is right, but KL takes off the targets' entropy":
         lambda s, t, T: _term(s, t, T) + T**2 * _entropy(t, T).mean(),
+    "F.kl_div is given the student's probabilities; its first argument has to be LOG-probabilities":
+        lambda s, t, T: T**2 * F.kl_div(F.softmax(s / T, -1), F.softmax(t / T, -1), reduction="batchmean"),
+    "the loss has no gradient: .item(), .detach() or .numpy() cuts the student off":
+        lambda s, t, T: _term(s, t, T).detach(),
 }  # fmt: skip
 
 
