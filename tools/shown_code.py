@@ -233,7 +233,8 @@ def _runs(block: list[ast.stmt], where_of: Callable[[ast.stmt], _Where]) -> Iter
                 break
             text = "\n".join(ast.unparse(statement) for statement in run)
             for result in _results(run):
-                yield from _readings([*run, *result], text, where, {})
+                ending = "".join(f"\n{ast.unparse(statement)}" for statement in result)
+                yield from _readings([*run, *result], text + ending, where, {})
 
 
 def _results(run: list[ast.stmt]) -> list[list[ast.stmt]]:
