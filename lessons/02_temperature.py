@@ -3,9 +3,9 @@
 #
 # **What does the temperature change in what a student learns, and which one should you take?**
 #
-# Distillation divides logits by a temperature, and multiplies a loss by its square. In this lesson you write what the
-# division does to a target and to a gradient, train a student with what you wrote, and then see students over a range of
-# temperatures far wider than anybody advises.
+# Distillation divides logits by a temperature, and multiplies a loss by its square. In this lesson you measure how soft
+# that makes a target, derive the gradient that a student gets from it, train a student with what you wrote, and then see
+# students over a range of temperatures far wider than anybody advises.
 #
 # **Objectives.** After this lesson you will be able to
 #
@@ -106,6 +106,7 @@ with figures.style():
             axes.plot(0.97, train.labels[row], "D", color=figures.COLOURS["label"], markersize=7)
             axes.set(xlim=(0, 1.03), ylim=(9.6, -0.6), title=f"T = {T}" if name == "clear" else "")
             axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"] if name == "disputed" else [])
+            axes.set_xlabel("probability" if name == "disputed" else "")
             axes.set_yticks(range(10), classes if T == 1 else [], fontsize=8.5)
 figures.show(figure, "soft targets of the three shirts (bars) with their label (diamond). The order of the classes never "
              "changes. At T = 1 the clear shirt shows one class, at T = 4 and 16 what it resembles.")
@@ -505,7 +506,8 @@ class_rest = predict(
 class_rest
 
 # %% [markdown]
-# Three kinds live, on a few seeds (put others into `live_kinds`); below, all of them recorded by the same function:
+# Any target $p$ can take the teacher's place, because $T \log p$ are logits whose softmax at $T$ is $p$. Three kinds live,
+# on a few seeds (put others into `live_kinds`); below, all of them, recorded by the same function:
 
 # %%
 live_kinds = ("hard labels", "class pattern, own confidence", "full soft target")
