@@ -115,9 +115,13 @@ def test_the_twin_draws_both_predictions_and_the_terms_of_the_loss():
         update(image=name, temperature=temperature, alpha=alpha)
         total, task, distill = (float(term) for term in terms_of(row, temperature, alpha))
         np.testing.assert_array_equal(picture.images[0].get_array(), IMAGES[row, 0])
-        for drawn, logits in zip(bars.containers, (LOGITS, STUDENT_LOGITS), strict=True):
+        written = [text.get_text() for text in bars.texts]
+        for drawn, logits, letter in zip(bars.containers, (LOGITS, STUDENT_LOGITS), "pq", strict=True):
             expected = torch.tensor(logits[row] / temperature).softmax(dim=0)
             np.testing.assert_allclose([bar.get_width() for bar in drawn], expected)
+            column = written[written.index(letter) :][1:6]
+            assert column == [f"{100 * share:.1f} %" for share in expected.tolist()]
+        np.testing.assert_allclose(bars.lines[0].get_ydata(), LABELS[row])
         label_bar, teacher_bar, top = areas.lines
         floor = (1 - alpha) * task
         for line, heights in ((label_bar, [0, floor]), (teacher_bar, [floor, total]), (top, [total])):

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
+from matplotlib.text import Text
 from matplotlib.ticker import NullLocator, PercentFormatter
 from torch import Tensor
 
@@ -33,7 +34,7 @@ def draw(
     Returns:
         `update(image, temperature, alpha)`, `image` being one of `names`.
     """
-    left, middle, right = figure.subplots(1, 3, width_ratios=[1, 2.3, 2.4])
+    left, middle, right = figure.subplots(1, 3, width_ratios=[1, 2.2, 2.3])
     left.set_axis_off()
     shown = left.imshow(pictures[0], cmap="gray", vmin=0, vmax=255)
     show_bars = _probability_bars(middle, classes)
@@ -65,16 +66,28 @@ def _probability_bars(axes: Axes, classes: Sequence[str]):
     axes.set(xlim=(0, 1), ylim=(len(classes) - 0.4, -0.6), xlabel="softmax(z / T)")
     axes.set_yticks(places, classes)
     axes.xaxis.set_major_formatter(PercentFormatter(1))
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.1, 1), ncols=3, columnspacing=1, handlelength=1)
+    axes.legend(
+        handles=[teacher, student, diamond], loc="lower left", bbox_to_anchor=(-0.15, 1), ncols=3,
+        columnspacing=1, handlelength=1,
+    )  # fmt: skip
+    numbers = [_column_of_numbers(axes, x, letter, len(classes)) for x, letter in ((1.22, "p"), (1.42, "q"))]
 
     def show(teacher_scaled: Tensor, student_scaled: Tensor, label: int):
-        for bars, scaled in ((teacher, teacher_scaled), (student, student_scaled)):
-            for bar, width in zip(bars, scaled.softmax(dim=0).tolist(), strict=True):
-                bar.set_width(width)
+        scaled = (teacher_scaled, student_scaled)
+        for bars, column, logits in zip((teacher, student), numbers, scaled, strict=True):
+            for bar, number, share in zip(bars, column, logits.softmax(dim=0).tolist(), strict=True):
+                bar.set_width(share)
+                number.set_text(f"{100 * share:.1f} %")
         diamond.set_data([1], [label])
-        return [*teacher, *student, diamond]
+        return [*teacher, *student, *numbers, diamond]
 
     return show
+
+
+def _column_of_numbers(axes: Axes, x: float, heading: str, rows: int) -> list[Text]:
+    """Texts to the right of the bars, one a class, below a heading."""
+    axes.text(x, 1.03, heading, transform=axes.get_xaxis_transform(), ha="right", fontweight="bold")
+    return [axes.text(x, row, "", ha="right", va="center", fontsize=10) for row in range(rows)]
 
 
 def _terms(axes: Axes, temperatures: np.ndarray):
