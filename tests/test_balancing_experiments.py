@@ -1,11 +1,18 @@
 """The experiments of lesson 03, run very small: what their losses weigh, and whose labels are taken away."""
 
+import ast
+from pathlib import Path
+
 import pytest
 import torch
+import torch.nn.functional as F
 
 from kdlib import losses
+from kdlib.inference import predict_logits
 from kdlib.lesson import exercises, results
-from kdlib.lesson.experiments import lesson03
+from kdlib.lesson.experiments import lesson03, lesson03_teachers
+
+LESSON = Path(__file__).resolve().parents[1] / "lessons" / "03_loss_balancing.py"
 
 LABELS = torch.tensor([3, 1, 4, 1, 5, 9, 2, 6])
 
@@ -56,6 +63,21 @@ def test_an_image_without_label_has_no_label_term_and_moves_no_share(logits):
     (b,) = torch.autograd.grad(torch.nn.functional.cross_entropy(z[:3], LABELS[:3]), z)
     (a,) = torch.autograd.grad(losses.soft_target_loss(z, teacher, 4.0), z)
     assert both.shares[0].item() == pytest.approx((a.norm() / (a.norm() + b.norm())).item(), rel=1e-5)
+
+
+def test_the_lines_of_the_lesson_for_images_without_label_are_the_loss_of_the_recorded_students(logits):
+    written = [
+        node for node in ast.parse(LESSON.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and node.name == "few_labels_loss"
+    ]  # fmt: skip
+    names = {"F": F, "losses": losses, "NO_LABEL": lesson03.NO_LABEL, "LABELLED": 0.1}
+    exec(compile(ast.Module(written, type_ignores=[]), str(LESSON), "exec"), names)  # noqa: S102 - our own lesson
+    student, teacher = of(0, logits)
+    for labelled in (0, 3, 8):  # a batch may have none at all
+        labels = torch.where(torch.arange(8) < labelled, LABELS, lesson03.NO_LABEL)
+        recorded = lesson03.BalancedLosses([4.0], [0.75], [0.25], labelled=0.1)
+        expected = recorded(student.unsqueeze(1), labels.unsqueeze(1), teacher.unsqueeze(1))
+        assert names["few_labels_loss"](student, teacher, labels, 4.0, 0.25).item() == pytest.approx(expected.item())
 
 
 def test_the_hidden_alpha_has_the_same_balance():
@@ -126,3 +148,66 @@ def test_recorded_students_of_the_teacher_alone_have_a_share_of_one():
     assert (table.loc[table["alpha"] == 0, "share 20"] == 0).all()
     folds = table[[f"fold {number}" for number in range(lesson03.FOLDS)]].mean(axis=1)
     assert folds.tolist() == pytest.approx(table["test"].tolist(), abs=1e-4)
+
+
+# ------------------------------------------------------------------ teachers of every quality
+
+
+@pytest.fixture
+def schooled(monkeypatch):
+    """The images and labels that teachers are trained on, which here takes no time."""
+    splits = []
+    monkeypatch.setattr(lesson03_teachers.training, "train", lambda model, split, **recipe: splits.append(split))
+    lesson03_teachers.teacher_of.cache_clear()
+    yield splits
+    lesson03_teachers.teacher_of.cache_clear()
+
+
+def test_teachers_learn_from_images_that_no_student_has(schooled):
+    train = lesson03.fashion()[0].train
+    label_of = dict(zip(train.indices.tolist(), train.labels.tolist(), strict=True))
+    for name, schooling in lesson03_teachers.TEACHERS.items():
+        _, transfer_set = lesson03_teachers.teacher_of(name, seed=3)
+        assert len(transfer_set) == lesson03.IMAGES
+        if name == "the course's teacher":
+            continue
+        lessons = schooled.pop()
+        assert len(lessons) == schooling.images and not torch.isin(lessons.indices, transfer_set.indices).any(), name
+        right = torch.tensor([label_of[index] for index in lessons.indices.tolist()])
+        assert (lessons.labels != right).sum() == round(schooling.wrong * schooling.images), name
+    assert not schooled  # the course's teacher is trained already
+
+
+def test_students_of_one_seed_have_the_same_images_under_every_teacher(schooled):
+    images = [lesson03_teachers.teacher_of(name, seed=3)[1].indices for name in lesson03_teachers.TEACHERS]
+    assert all(torch.equal(indices, images[0]) for indices in images)
+    assert not torch.equal(lesson03_teachers.teacher_of("300 images", seed=4)[1].indices, images[0])
+
+
+def test_students_learn_from_the_teacher_that_their_row_names(schooled, monkeypatch):
+    given = {}
+
+    def train_students(transfer_set, losses, seed, *, logits):
+        given.update(logits=logits, alphas=losses.distill_weights.tolist(), temperatures=losses.temperatures.tolist())
+        return [lesson03.models.build("tiny-cnn", seed=number) for number in range(len(losses.temperatures))]
+
+    monkeypatch.setattr(lesson03_teachers, "train_students", train_students)
+    group = [{"seed": 3, "teacher": "300 images", "alpha": alpha} for alpha in (0.25, 1.0)]
+    rows = lesson03_teachers.on_quality(group)
+    teacher, transfer_set = lesson03_teachers.teacher_of("300 images", 3)
+    assert torch.equal(given["logits"], predict_logits(teacher, transfer_set))
+    assert given["alphas"] == [0.25, 1.0] and given["temperatures"] == [4.0, 4.0]
+    assert [set(row) for row in rows] == 2 * [{"validation", "test", "teacher_test", "teacher_transfer"}]
+    assert rows[0]["teacher_test"] == rows[1]["teacher_test"] and rows[0]["test"] != rows[1]["test"]
+
+
+def test_the_recorded_students_of_all_teachers_are_complete():
+    table = results.read("lesson03-teachers")
+    cells = table.groupby(["teacher", "alpha"])["seed"]
+    assert set(table["teacher"]) == set(lesson03_teachers.TEACHERS)
+    assert len(cells) == len(lesson03_teachers.TEACHERS) * len(lesson03_teachers.ALPHAS)
+    assert (cells.nunique() == 10).all() and (cells.size() == 10).all()
+    assert (table.groupby(["teacher", "seed"])["teacher_test"].nunique() == 1).all()
+    labels_only = table[table["alpha"] == 0].pivot(index="seed", columns="teacher", values="test")
+    spread = labels_only.max(axis=1) - labels_only.min(axis=1)
+    assert (spread < 0.002).all()  # students of no teacher are the same under each, up to rounding

@@ -1,4 +1,4 @@
-"""Exercises of lesson 03: who weighs how much in the loss, and how to choose it honestly.
+"""Exercises of lesson 03: the mix of both terms, who weighs how much in it, and how to choose it honestly.
 
 The functions carry no annotations, because their text is the stub that a learner reads: shapes stand in the
 docstrings.
@@ -13,156 +13,10 @@ from kdlib.lesson.exercises._core import exercise
 from kdlib.lesson.exercises._inputs import logits
 from kdlib.lesson.exercises._observe import value_and_gradient
 
-# ------------------------------------------------------------------------------------ three losses to repair
+# ------------------------------------------------------------------------------------ the mix
 
 
-def _plain_cases():
-    return [(logits(0, 6, 10), logits(1, 6, 10), 4.0), (logits(2, 4, 5), logits(3, 4, 5), 1.0),
-            (logits(4, 3, 8), logits(5, 3, 8), 2.0)]  # fmt: skip
-
-
-def _extreme_cases():
-    sure = torch.tensor([[300.0, 0.0, -50.0], [0.0, 300.0, 10.0]])
-    return [*_plain_cases(), (logits(6, 2, 3), sure, 1.0), (sure, logits(7, 2, 3), 1.0)]
-
-
-def _kl(student, teacher, T, *, factor=1.0, reduction="batchmean"):
-    divergence = F.kl_div(F.log_softmax(student / T, -1), F.softmax(teacher / T, -1), reduction=reduction)
-    return factor * T**2 * divergence
-
-
-def _averaged(student_logits, teacher_logits, temperature):
-    # --- your code
-    log_student = F.log_softmax(student_logits / temperature, dim=-1)
-    soft_targets = F.softmax(teacher_logits / temperature, dim=-1)
-    return temperature**2 * torch.nn.KLDivLoss()(log_student, soft_targets)
-    # --- end
-
-
-@exercise(
-    cases=_plain_cases,
-    probe=value_and_gradient,
-    start=_averaged,
-    hints=[
-        "Compute KL of one image by hand and compare. By which factor is the loss too small?",
-        "By the number of classes: the default reduction averages over everything, classes included.",
-        '`torch.nn.KLDivLoss(reduction="batchmean")` sums over the classes and averages over the batch.',
-    ],
-    mistakes={
-        "sum instead of batchmean: now the loss grows with the batch":
-            lambda s, t, T: _kl(s, t, T, reduction="sum"),
-        "divided by the classes and not by the batch; it is the other way round":
-            lambda s, t, T: _kl(s, t, T, reduction="sum", factor=1 / s.shape[1]),
-        "a fixed factor of 10 makes up for the mean on ten classes only":
-            lambda s, t, T: _kl(s, t, T, reduction="mean", factor=10),
-        "T^2 got lost in the repair":
-            lambda s, t, T: _kl(s, t, T, factor=1 / T**2),
-    },
-)  # fmt: skip
-def repair_reduction(student_logits, teacher_logits, temperature):
-    """Repair: on ten classes this term counts a tenth of what alpha says, on a hundred classes a hundredth.
-
-    student_logits, teacher_logits: (batch, classes). Returns a scalar.
-    """
-    # --- your code
-    log_student = F.log_softmax(student_logits / temperature, dim=-1)
-    soft_targets = F.softmax(teacher_logits / temperature, dim=-1)
-    return temperature**2 * torch.nn.KLDivLoss(reduction="batchmean")(log_student, soft_targets)
-    # --- end
-
-
-def _swapped(student_logits, teacher_logits, temperature):
-    # --- your code
-    student = F.softmax(student_logits / temperature, dim=-1)
-    teacher = F.softmax(teacher_logits / temperature, dim=-1)
-    return temperature**2 * F.kl_div(teacher.log(), student, reduction="batchmean")
-    # --- end
-
-
-@exercise(
-    cases=_extreme_cases,
-    probe=value_and_gradient,
-    start=_swapped,
-    hints=[
-        "With which distribution should the sum be weighted: with the student's, or with the teacher's?",
-        "F.kl_div(input, target) is KL(target || input), its input in logarithms: the student goes first.",
-        "F.kl_div(F.log_softmax(student_logits / T, -1), F.softmax(teacher_logits / T, -1), ...)",
-    ],
-    mistakes={
-        "the order is right now, but the first argument has to be LOG-probabilities":
-            lambda s, t, T: T**2 * F.kl_div(F.softmax(s / T, -1), F.softmax(t / T, -1),
-                                            reduction="batchmean"),
-        "the targets are in logarithms too, and F.kl_div is not told so: log_target=True, or probabilities":
-            lambda s, t, T: T**2 * F.kl_div(F.log_softmax(s / T, -1), F.log_softmax(t / T, -1),
-                                            reduction="batchmean"),
-        "the order is right now, but log(softmax) is infinite where a probability underflows: F.log_softmax":
-            lambda s, t, T: T**2 * F.kl_div(F.softmax(s / T, -1).log(), F.softmax(t / T, -1),
-                                            reduction="batchmean"),
-        "still KL(student || teacher), only computed more stably":
-            lambda s, t, T: _kl(t, s, T),
-    },
-)  # fmt: skip
-def repair_arguments(student_logits, teacher_logits, temperature):
-    """Repair: meant is T^2 * KL(teacher || student), but this student ignores all classes but its favourite.
-
-    student_logits, teacher_logits: (batch, classes), of any size. Returns a scalar.
-    """
-    # --- your code
-    log_student = F.log_softmax(student_logits / temperature, dim=-1)
-    soft_targets = F.softmax(teacher_logits / temperature, dim=-1)
-    return temperature**2 * F.kl_div(log_student, soft_targets, reduction="batchmean")
-    # --- end
-
-
-def _not_a_number(student_logits, teacher_logits, temperature):
-    # --- your code
-    log_p = F.log_softmax(student_logits / temperature, dim=-1)
-    q = F.softmax(teacher_logits / temperature, dim=-1)
-    return temperature**2 * (q * (q.log() - log_p)).sum(dim=-1).mean()
-    # --- end
-
-
-def _written_out(student, teacher, T, log_p):
-    q = F.softmax(teacher / T, -1)
-    return T**2 * (torch.xlogy(q, q) - q * log_p).sum(-1).mean()
-
-
-@exercise(
-    cases=_extreme_cases,
-    probe=value_and_gradient,
-    start=_not_a_number,
-    hints=[
-        "Try it with teacher logits [300, 0, 0]. Which of the quantities is the first that is not finite?",
-        "A probability that underflows to 0 gives 0 * log(0) = 0 * -inf = NaN. Its true limit is 0.",
-        "F.kl_div knows that limit; so do torch.xlogy, and F.log_softmax of the teacher in place of q.log().",
-    ],
-    mistakes={
-        "nan_to_num hides the NaN: where the teacher is sure, the loss is 0 and teaches nothing":
-            lambda s, t, T: _not_a_number(s, t, T).nan_to_num(),
-        "the log of q is gone, and with it the NaN; but this is the cross-entropy, not KL":
-            lambda s, t, T: -T**2 * (F.softmax(t / T, -1) * F.log_softmax(s / T, -1)).sum(-1).mean(),
-        "an epsilon inside the student's logarithm caps the loss: F.log_softmax was right":
-            lambda s, t, T: _written_out(s, t, T, (F.softmax(s / T, -1) + 1e-8).log()),
-        "the student's log(softmax) is infinite where a probability underflows: F.log_softmax was right":
-            lambda s, t, T: _written_out(s, t, T, F.softmax(s / T, -1).log()),
-    },
-)  # fmt: skip
-def repair_log(student_logits, teacher_logits, temperature):
-    """Repair: the loss turns to NaN in the middle of training, as soon as the teacher is very sure.
-
-    student_logits, teacher_logits: (batch, classes), of any size. Returns T^2 * KL(teacher || student).
-    """
-    # --- your code
-    log_p = F.log_softmax(student_logits / temperature, dim=-1)
-    q = F.softmax(teacher_logits / temperature, dim=-1)
-    return temperature**2 * F.kl_div(log_p, q, reduction="batchmean")
-    # --- end
-
-
-# ------------------------------------------------------------------------------------ effective shares
-
-
-def _share_cases():
+def _mixed_cases():
     labels = torch.tensor([1, 0, 4, 2, 3, 1])
     return [(logits(8, 6, 10), logits(9, 6, 10), labels, 4.0, 0.9),
             (logits(10, 6, 5), logits(11, 6, 5), labels, 2.0, 0.5),
@@ -175,9 +29,135 @@ def _gradients(student, teacher, labels, T):
     return distill, task
 
 
-def _share(student, teacher, labels, T, alpha, *, norm=torch.linalg.norm, factor=1.0):
-    distill, task = (norm(gradient) for gradient in _gradients(student, teacher, labels, T))
-    return factor * alpha * distill / (factor * alpha * distill + (1 - alpha) * task)
+def _mix(student, teacher, labels, T, alpha, *, factor=1.0, task_temperature=1.0):
+    distill, _ = _gradients(student, teacher, labels, T)
+    task = torch.softmax(student / task_temperature, -1) - F.one_hot(labels, student.shape[1])
+    return factor * alpha * distill + (1 - alpha) * task
+
+
+@exercise(
+    cases=_mixed_cases,
+    hints=[
+        """The label is a teacher, too: one that puts all of its probability on one class, at temperature 1. So the
+        formula of the text gives you both gradients.""",
+        """The teacher's: T * (softmax(student / T) - softmax(teacher / T)). The label's: softmax(student) minus the
+        label as a row of zeros with a single one, which `F.one_hot(labels, classes)` makes.""",
+        "Weigh the teacher's gradient with alpha and the label's with 1 - alpha, and add them up.",
+    ],
+    mistakes={
+        "alpha weighs the labels here; it goes with the teacher":
+            lambda s, t, y, T, a: _mix(s, t, y, T, 1 - a),
+        "the sign is that of the push; the gradient points the other way, from the target to the student":
+            lambda s, t, y, T, a: -_mix(s, t, y, T, a),
+        "the factor T of the teacher's gradient is missing":
+            lambda s, t, y, T, a: _mix(s, t, y, T, a, factor=1 / T),
+        "T^2 is the factor of the loss; of its gradient the chain rule takes one T away":
+            lambda s, t, y, T, a: _mix(s, t, y, T, a, factor=T),
+        "T^2 is missing: this is the gradient of KL alone, which is T^2 times too small":
+            lambda s, t, y, T, a: _mix(s, t, y, T, a, factor=1 / T**2),
+        "the label's gradient uses the softened student; labels are learned at temperature 1":
+            lambda s, t, y, T, a: _mix(s, t, y, T, a, task_temperature=T),
+        "the teacher is not softened: divide its logits by T as well":
+            lambda s, t, y, T, a: _mix(s, T * t, y, T, a),
+        "each image's own gradient is asked for, not divided by the size of the batch":
+            lambda s, t, y, T, a: _mix(s, t, y, T, a) / len(s),
+    },
+)  # fmt: skip
+def mixed_gradient(student_logits, teacher_logits, labels, temperature, alpha):
+    """The gradient of alpha * T^2 * KL + (1 - alpha) * CE in the student's logits, for each image.
+
+    student_logits, teacher_logits: (batch, classes); labels: (batch,), the numbers of the classes.
+    Returns (batch, classes): row by row what autograd would give for this image alone.
+    """
+    # --- your code
+    student, teacher = (F.softmax(z / temperature, dim=-1) for z in (student_logits, teacher_logits))
+    task = F.softmax(student_logits, dim=-1) - F.one_hot(labels, student_logits.shape[1])
+    return alpha * temperature * (student - teacher) + (1 - alpha) * task
+    # --- end
+
+
+# ------------------------------------------------------------------------------------ a loss to repair
+
+
+def _kl(student, teacher, T, *, factor=1.0):
+    return factor * T**2 * F.kl_div(F.log_softmax(student / T, -1), F.softmax(teacher / T, -1), reduction="batchmean")
+
+
+def _mixed_loss(student, teacher, labels, T, alpha, *, task_temperature=1.0, factor=1.0, distill=None):
+    distill = _kl(student, teacher, T, factor=factor) if distill is None else distill
+    return alpha * distill + (1 - alpha) * F.cross_entropy(student / task_temperature, labels)
+
+
+def _softened_label_term(student_logits, teacher_logits, labels, temperature, alpha):
+    # --- your code
+    z, v = student_logits / temperature, teacher_logits / temperature
+    distill = F.kl_div(F.log_softmax(z, dim=-1), F.softmax(v, dim=-1), reduction="batchmean")
+    task = F.cross_entropy(z, labels)
+    return alpha * temperature**2 * distill + (1 - alpha) * task
+    # --- end
+
+
+@exercise(
+    cases=_mixed_cases,
+    probe=value_and_gradient,
+    start=_softened_label_term,
+    hints=[
+        "At T = 1 it is right. Which of the two terms must not notice that T is something else now?",
+        "Set alpha = 0 and move T: the loss of the labels alone changes. Follow the temperature to where it gets in.",
+        "The labels are learned at temperature 1: `F.cross_entropy(student_logits, labels)`.",
+    ],
+    mistakes={
+        "T^2 in front of the label term does not undo the softening; it hides its size":
+            lambda s, t, y, T, a: (1 - a) * T**2 * F.cross_entropy(s / T, y) + a * _kl(s, t, T),
+        "T in front of the label term does not undo the softening; it hides its size":
+            lambda s, t, y, T, a: (1 - a) * T * F.cross_entropy(s / T, y) + a * _kl(s, t, T),
+        "the label term is right now, but the student is no longer softened for the teacher's":
+            lambda s, t, y, T, a: _mixed_loss(s, t, y, T, a, distill=_kl(T * s, t, T)),
+        "the label term is right now, but the teacher is no longer softened":
+            lambda s, t, y, T, a: _mixed_loss(s, t, y, T, a, distill=_kl(s, T * t, T)),
+        "the label term is right now, but T^2 got lost":
+            lambda s, t, y, T, a: _mixed_loss(s, t, y, T, a, factor=1 / T**2),
+        "alpha weighs the labels now; it goes with the teacher":
+            lambda s, t, y, T, a: _mixed_loss(s, t, y, T, 1 - a),
+        "the temperature is gone from both terms; the teacher's needs it":
+            lambda s, t, y, T, a: _mixed_loss(s, t, y, T, a, distill=_kl(s, t, 1.0, factor=T**2)),
+    },
+)  # fmt: skip
+def repair_loss_a(student_logits, teacher_logits, labels, temperature, alpha):
+    """Repair: meant is alpha * T^2 * KL + (1 - alpha) * CE. At T = 1 autograd finds your mixed gradient; at T = 8 it
+    finds another one.
+
+    student_logits, teacher_logits: (batch, classes); labels: (batch,). Returns a scalar, the mean over the batch.
+    """
+    # --- your code
+    z, v = student_logits / temperature, teacher_logits / temperature
+    distill = F.kl_div(F.log_softmax(z, dim=-1), F.softmax(v, dim=-1), reduction="batchmean")
+    task = F.cross_entropy(student_logits, labels)
+    return alpha * temperature**2 * distill + (1 - alpha) * task
+    # --- end
+
+
+# ------------------------------------------------------------------------------------ effective shares
+
+
+def _norms(student, teacher, labels, T, alpha, *, factor=1.0, **options):
+    distill, task = _gradients(student, teacher, labels, T)
+    return torch.linalg.norm(factor * alpha * distill, **options), torch.linalg.norm((1 - alpha) * task, **options)
+
+
+def _share(student, teacher, labels, T, alpha, *, factor=1.0):
+    a, b = _norms(student, teacher, labels, T, alpha, factor=factor)
+    return a / (a + b)
+
+
+def _mean_of_shares(student, teacher, labels, T, alpha):
+    a, b = _norms(student, teacher, labels, T, alpha, dim=1)
+    return (a / (a + b)).mean()
+
+
+def _share_of_squares(student, teacher, labels, T, alpha):
+    a, b = _norms(student, teacher, labels, T, alpha)
+    return a**2 / (a**2 + b**2)
 
 
 def _share_of_loss(student, teacher, labels, T, alpha):
@@ -186,11 +166,11 @@ def _share_of_loss(student, teacher, labels, T, alpha):
 
 
 @exercise(
-    cases=_share_cases,
+    cases=_mixed_cases,
     hints=[
-        "A term is as strong as its gradient, not as its value. You know both gradients in closed form.",
-        """In the student's logits: distill T * (softmax(student / T) - softmax(teacher / T)) / batch, task
-        (softmax(student) - one-hot label) / batch. Weigh them with alpha and 1 - alpha.""",
+        "A term is as strong as its gradient, not as its value. You have written both gradients.",
+        """Your mixed_gradient gives both: the teacher's at alpha = 1, the label's at alpha = 0. Weigh them with alpha
+        and 1 - alpha.""",
         "Take `torch.linalg.norm` of each weighted gradient over the whole batch: a / (a + b).",
     ],
     mistakes={
@@ -208,6 +188,10 @@ def _share_of_loss(student, teacher, labels, T, alpha):
             lambda s, t, y, T, a: 1 - _share(s, t, y, T, a),
         "alpha weighs the wrong gradient":
             lambda s, t, y, T, a: _share(s, t, y, T, 1 - a),
+        "a share of each image, and then their mean; the norms are taken over the whole batch":
+            _mean_of_shares,
+        "the squares of the norms are compared; take the root":
+            _share_of_squares,
     },
 )  # fmt: skip
 def distill_share(student_logits, teacher_logits, labels, temperature, alpha):
@@ -254,30 +238,6 @@ def our_alpha(label_weight, distill_weight):
     # --- your code
     scale = label_weight + distill_weight
     return distill_weight / scale, scale
-    # --- end
-
-
-@exercise(
-    cases=lambda: [()],
-    hints=[
-        'What does reduction="mean" divide by, beyond the batch?',
-        "Two things are missing at once, and their factors multiply: one is the classes, one comes from T.",
-        "Classes times T^2.",
-    ],
-    mistakes={
-        "this is the mean's part, the classes; the missing T^2 makes it smaller still": lambda: 10,
-        "this is the part of the missing T^2; the mean divides by the classes too": lambda: 16,
-        "T has to be squared": lambda: 40,
-        "the other way round: how many times smaller is asked, a number above 1": lambda: 1 / 160,
-        "the factors multiply, they do not add up": lambda: 26,
-    },
-)
-def hidden_factor():
-    """On 10 classes, at T = 4, a loss uses reduction="mean" and leaves T^2 out.
-    How many times smaller than it should be is its distillation term?
-    """
-    # --- your code
-    return 10 * 4**2
     # --- end
 
 
