@@ -1,4 +1,4 @@
-# make lab        open the course in JupyterLab
+# make lab        open your own copies of the lessons, in my_notebooks/, in JupyterLab
 # make test       run the whole test suite, or the part named by TESTS=tests/test_losses.py
 # make install    what both of them do first: a virtual environment in .venv, made from PYTHON=python3
 # make notebooks  build notebooks/ from lessons/

@@ -43,9 +43,24 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"kdlib {kdlib.__version__}")
     commands = parser.add_subparsers(title="commands", dest="name", required=True, metavar="COMMAND")
 
-    lab = commands.add_parser("lab", help="open JupyterLab at the first notebook")
-    lab.add_argument(
-        "--demo", metavar="LESSON", help="instead, a lesson's sliders in large type, for a class: 02"
+    lab = commands.add_parser(
+        "lab",
+        help="open JupyterLab with your own copies of the lessons",
+        description="Open JupyterLab with your own copies of the lessons, in my_notebooks. Copies are made, without "
+        "outputs, where there are none; one that exists is never changed.",
+    )
+    instead = lab.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--reset",
+        nargs="+",
+        metavar="LESSON",
+        help="put fresh copies of these lessons there, keep yours under another name, and open nothing; "
+        "02, 2, temperature, or how one of the names begins",
+    )
+    instead.add_argument(
+        "--demo",
+        metavar="LESSON",
+        help="show a lesson's sliders in large type, for a class, and nothing else",
     )
     lab.add_argument("options", nargs="*", metavar="-- OPTION", help="options handed on to JupyterLab")
     lab.set_defaults(command=_lab)
@@ -89,15 +104,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _lab(options: argparse.Namespace) -> int:
-    if options.demo is None:
-        from kdlib.lesson import course
+    from kdlib.lesson import lab
 
-        return course.open_lab(options.options)
-    from kdlib.lesson import classroom
+    for option, value in (("--reset", options.reset), ("--demo", options.demo)):
+        if value is not None and options.options:
+            raise ValueError(f"{option} opens no JupyterLab that could take {' '.join(options.options)!r}")
+    if options.reset is not None:
+        lab.reset(options.reset)
+    elif options.demo is not None:
+        from kdlib.lesson import classroom
 
-    if options.options:
-        raise ValueError(f"--demo opens no JupyterLab that could take {' '.join(options.options)!r}")
-    classroom.show(options.demo)
+        classroom.show(options.demo)
+    else:
+        lab.open_lab(options.options)
     return 0
 
 

@@ -74,15 +74,23 @@ def repository(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_a_lesson_is_found_by_its_number_or_its_name(repository):
-    for name in ("02", "2", "lines", "02_lines", "02_lines.ipynb"):
-        assert classroom.find(name, course.lessons(repository)).stem == "02_lines", name
+def test_a_lesson_is_found_by_its_number_its_name_or_how_the_name_begins(repository):
+    for name in ("02", "2", "lines", "02_lines", "02_lines.ipynb", "lin", "02_l"):
+        assert course.find(name, course.lessons(repository)).stem == "02_lines", name
 
 
 def test_an_unknown_lesson_is_refused_and_the_known_ones_are_named(repository):
-    for name in ("3", "line", "", "1", "0"):
+    for name in ("3", "lines2", "ines", "", "1", "0", "02.ipynb"):
         with pytest.raises(ValueError, match=f"no lesson '{name}'; there are: 02_lines, 10_other, 11_still"):
-            classroom.find(name, course.lessons(repository))
+            course.find(name, course.lessons(repository))
+
+
+def test_a_name_with_which_several_lessons_begin_is_refused_and_they_are_named(repository):
+    lesson(repository, "12_stay")
+    with pytest.raises(ValueError, match="'st' begins several lessons: 11_still, 12_stay"):
+        course.find("st", course.lessons(repository))
+    lesson(repository, "13_st")
+    assert course.find("st", course.lessons(repository)).stem == "13_st"
 
 
 def test_the_notebook_holds_the_tagged_cells_and_the_headings_of_their_figures(tmp_path):

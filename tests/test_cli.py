@@ -201,14 +201,6 @@ def fake_repository(folder: Path, *notebooks: str) -> Path:
     return folder
 
 
-def test_lab_starts_jupyterlab_with_the_first_notebook_and_hands_options_on(tmp_path, monkeypatch, capfd):
-    monkeypatch.chdir(fake_repository(tmp_path, "00_start_here.ipynb"))
-    assert cli.main(["lab", "--", "--version"]) == 0
-    import jupyterlab
-
-    assert capfd.readouterr().out.strip() == jupyterlab.__version__
-
-
 def test_lab_passes_every_message_of_a_kernel_on_at_once(monkeypatch):
     done = []
     monkeypatch.setattr(ZMQChannelsWebsocketConnection, "connect", lambda self: done.append("connected"))

@@ -39,21 +39,6 @@ _LIVE = "LiveSurface("  # the committed notebook has its last picture, and no tr
 _STOP_SECONDS = 10
 
 
-def find(name: str, notebooks: list[Path]) -> Path:
-    """The notebook that is meant by 02, 2, temperature or 02_temperature.
-
-    Raises:
-        ValueError: none of them is.
-    """
-    for path in notebooks:
-        number, _, title = path.stem.partition("_")
-        by_number = name.isdecimal() and number.isdecimal() and int(name) == int(number)
-        if by_number or name in (path.name, path.stem, title):
-            return path
-    there_are = ", ".join(path.stem for path in notebooks) or "none"
-    raise ValueError(f"there is no lesson {name!r}; there are: {there_are}")
-
-
 def build(path: Path) -> NotebookNode:
     """The notebook of a lesson's interactive figures.
 
@@ -129,7 +114,7 @@ def show(name: str) -> None:
         FileNotFoundError: the current folder is not inside a copy of the repository.
         OSError: Voila ended by itself.
     """
-    path = find(name, course.lessons(course.require_repository()))
+    path = course.find(name, course.lessons(course.require_repository()))
     notebook = build(path)
     with _requests_to_end() as requests, tempfile.TemporaryDirectory(prefix="kdlib-classroom-") as folder:
         with _voila(notebook, Path(folder)) as (process, port):

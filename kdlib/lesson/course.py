@@ -1,8 +1,6 @@
 """Where the course lies, and the environment in which its notebooks find this interpreter and this kdlib."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,6 +45,30 @@ def lessons(folder: Path) -> list[Path]:
     return sorted((folder / "notebooks").glob("*.ipynb"))
 
 
+def find(name: str, notebooks: Sequence[Path]) -> Path:
+    """The notebook that is meant by 02, 2, temperature, 02_temperature, or by how one of the names begins.
+
+    Raises:
+        ValueError: none of them is, or several are.
+    """
+    for path in notebooks:
+        number, _, title = path.stem.partition("_")
+        by_number = name.isdecimal() and number.isdecimal() and int(name) == int(number)
+        if by_number or name in (path.name, path.stem, title):
+            return path
+    begun = [path for path in notebooks if name and not name.isdecimal() and _begins(path.stem, name)]
+    if len(begun) == 1:
+        return begun[0]
+    if begun:
+        raise ValueError(f"{name!r} begins several lessons: {', '.join(path.stem for path in begun)}")
+    there_are = ", ".join(path.stem for path in notebooks) or "none"
+    raise ValueError(f"there is no lesson {name!r}; there are: {there_are}")
+
+
+def _begins(stem: str, name: str) -> bool:
+    return any(start.startswith(name) for start in (stem, stem.partition("_")[2]))
+
+
 def environment(**variables: str) -> dict[str, str]:
     """This process's environment with `variables`, in which a notebook imports the kdlib that runs now.
 
@@ -62,37 +84,3 @@ def environment(**variables: str) -> dict[str, str]:
 def prepend(environment: dict[str, str], variable: str, folder: Path) -> None:
     """Put `folder` first in a search path such as PYTHONPATH."""
     environment[variable] = os.pathsep.join(filter(None, [str(folder), environment.get(variable)]))
-
-
-def open_lab(options: Sequence[str] = ()) -> int:
-    """Open JupyterLab at the first notebook and stay until it ends.
-
-    Args:
-        options: handed on to JupyterLab.
-
-    Returns:
-        Its exit status.
-
-    Raises:
-        FileNotFoundError: the current folder is not inside a copy of the repository, or that has no first notebook.
-    """
-    start = require_repository() / "notebooks" / START
-    if not start.is_file():
-        raise FileNotFoundError(f"{start} does not exist: is this a whole copy of the repository?")
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "jupyterlab",
-            str(start),
-            f"--ServerApp.kernel_websocket_connection_class={CONNECTION}",
-            *options,
-        ],
-        # Without this a kernel that the user once installed elsewhere as `python3` would be taken.
-        env=environment(JUPYTER_PREFER_ENV_PATH="1"),
-    )
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            continue  # JupyterLab received it too, and asks whether to stop
