@@ -10,6 +10,10 @@ class EndlessLoop(BaseException):
     """Not an Exception, so that an `except Exception` inside the endless loop cannot hold it up."""
 
 
+def _stop(number: int, frame: object) -> None:
+    raise EndlessLoop
+
+
 @contextlib.contextmanager
 def cpu_limit(seconds: float | int) -> Iterator[None]:
     """Raise EndlessLoop after so many seconds of computing (not of waiting, which a busy machine makes long).
@@ -21,10 +25,7 @@ def cpu_limit(seconds: float | int) -> Iterator[None]:
         yield
         return
 
-    def stop(number: int, frame: object) -> None:
-        raise EndlessLoop
-
-    before = signal.signal(signal.SIGVTALRM, stop)
+    before = signal.signal(signal.SIGVTALRM, _stop)
     signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
     try:
         yield
