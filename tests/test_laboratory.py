@@ -114,6 +114,13 @@ def test_the_weaker_teacher_sees_none_of_the_students_images(trained):
     assert len(lessons) == 80 and not set(lessons.indices.tolist()) & set(transfer_set.indices.tolist())
 
 
+def test_a_student_that_leaves_the_weaker_teacher_too_few_images_is_refused(trained):
+    lab = Laboratory("lesson", teachers={"weaker": weaker_teacher(2000)})
+    with pytest.raises(ValueError, match="images=8000 leaves the weaker teacher too few of its own; at most 7000"):
+        lab.student(0, method="distillation", images=8000).accuracy("test")
+    assert not trained
+
+
 def test_the_laboratory_says_what_was_trained_and_what_was_looked_at():
     lab = Rehearsal()
     for seed in range(4):

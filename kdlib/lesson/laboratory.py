@@ -294,6 +294,9 @@ def weaker_teacher(images: int, *, epochs: int = 20) -> LogitsOf:
     def logits_of(split: ImageSplit) -> Tensor:
         train = _dataset().train
         others = train.subset(~torch.isin(train.indices, split.indices))
+        if len(others) < images:
+            most = len(train) - images
+            raise ValueError(f"images={len(split)} leaves the weaker teacher too few of its own; at most {most}")
         teacher = models.build("tiny-cnn", seed=1000)
         training.train(teacher, others.take(images), epochs=epochs, seed=1000, progress=False)
         return predict_logits(teacher, split)

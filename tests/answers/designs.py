@@ -97,6 +97,10 @@ def two_ends(lab):
     return _interval(_differences(lab))[1:]
 
 
+def a_dictionary(lab):
+    return dict(zip(("mean", "low", "high"), _interval(_differences(lab)), strict=True))
+
+
 def by_normal(lab):
     return _interval(_differences(lab), quantile=1.96)
 
@@ -168,6 +172,7 @@ WRONG = {
     "On validation another setting than the reported one": the_worst_on_validation,
     "It returns one number": the_mean_alone,
     "It returns 2 numbers": two_ends,
+    "It returns a dictionary": a_dictionary,
     "by the normal distribution (1.96)": by_normal,
     "ddof=1": by_numpys_std,
     "not divided by the root of n": of_a_single_run,
@@ -202,7 +207,7 @@ def with_a_loop_and_a_formula_of_its_own(lab):
 def by_scipys_paired_test(lab):
     smooth, sharp = (on_test(lab, label_smoothing=smoothing) for smoothing in (0.1, 0.0))
     interval = stats.ttest_rel(smooth, sharp).confidence_interval(0.95)
-    return {"mean": np.mean(smooth) - np.mean(sharp), "low": interval.low, "high": interval.high}
+    return np.mean(smooth) - np.mean(sharp), interval.low, interval.high
 
 
 def tuned_alike_with_fresh_seeds(lab):

@@ -103,7 +103,10 @@ REPAIR_LOSS_A = Answers(
         "T^2 got lost": mix(lambda s, t, T: kl_by_image(s, t, T).mean()),
         "alpha weighs the labels now": lambda s, t, y, T, a: mixed_loss(s, t, y, T, 1 - a),
         "the temperature is gone from both terms": mix(lambda s, t, T: T**2 * kl_by_image(s, t, 1).mean()),
-        "the gradient contains 0": lambda s, t, y, T, a: mixed_loss(s, t, y, T, a).detach(),
+        "this is a mean over them": mix(lambda s, t, T: T**2 * kl_by_image(s, t, T).mean() / t.size(1)),
+        "the cross-entropy with the soft targets": mix(lambda s, t, T: (
+            T**2 * -(F.softmax(t / T, dim=1) * F.log_softmax(s / T, dim=1)).sum(dim=1).mean())),
+        "has no gradient": lambda s, t, y, T, a: mixed_loss(s, t, y, T, a).detach(),
         "it should be a single number": mix(lambda s, t, T: T**2 * kl_by_image(s, t, T)),
     },
     right=[mixed_loss, image_by_image, by_modules],

@@ -1,7 +1,8 @@
 """The exercises of the workbook: `check` an answer, ask for a `hint`, look at the `solution`.
 
-An answer is judged by what it does on several inputs, never by how it is written. An unfinished or wrong
-answer never raises; the name of an exercise that does not exist is a ValueError, a slip in the notebook.
+An answer is judged by what it does on several inputs, never by how it is written; an experiment of the learner's own
+by what it asks of the laboratory in a rehearsal. An unfinished or wrong answer never raises; the name of an exercise
+that does not exist is a ValueError, a slip in the notebook.
 """
 
 import importlib

@@ -68,7 +68,7 @@ def _record(laboratory: Rehearsal, split: str) -> Record:
 def _compared(outcome: Outcome, tested: Record) -> Compared | None:
     """The arms of which the returned interval is, be it computed wrongly; else the only two; else None."""
     returned = [x for part in outcome.numbers.values() for x in part.flatten().tolist()]
-    if len(returned) == 3:
+    if len(returned) == 3 and _is_a_sequence(outcome):
         readings = [(arms, _intervals.read(returned, _columns(arms, tested))) for arms in _comparisons(tested)]
         known = [(arms, reading) for arms, reading in readings if reading]
         if known:
@@ -77,7 +77,14 @@ def _compared(outcome: Outcome, tested: Record) -> Compared | None:
     if len(tested) > 2:
         return None
     arms = min(_comparisons(tested), key=lambda arms: _about_sign(arms) is not None)
+    if not _is_a_sequence(outcome):
+        return Compared(arms, _NO_SEQUENCE)
     return Compared(arms, _about_unknown_numbers(returned, arms, tested))
+
+
+def _is_a_sequence(outcome: Outcome) -> bool:
+    """Whether it can be taken apart as mean, low, high = ..., which the lesson does with it."""
+    return all(label.startswith(("value ", "result")) for label in outcome.numbers)
 
 
 def _comparisons(tested: Record) -> list[tuple[Arm, ...]]:
@@ -186,6 +193,9 @@ def _about_what_changes(validated: Record, compared: Compared) -> Complaint | No
     return next((complaint for complaint in complaints if complaint is not _UNTRIED), mixed)
 
 
+_NO_SEQUENCE = Complaint(
+    "no interval", "It returns a dictionary. Return the three numbers of the interval alone: (mean, low, high)."
+)
 _UNTRIED = Complaint("untried", "A setting differs that no arm was tried with on validation.")
 
 

@@ -121,6 +121,13 @@ def _softened_label_term(student_logits, teacher_logits, labels, temperature, al
             lambda s, t, y, T, a: _mixed_loss(s, t, y, T, 1 - a),
         "the temperature is gone from both terms; the teacher's needs it":
             lambda s, t, y, T, a: _mixed_loss(s, t, y, T, a, distill=_kl(s, t, 1.0, factor=T**2)),
+        "the label term is right now; but KL is summed over the classes, and this is a mean over them":
+            lambda s, t, y, T, a: _mixed_loss(s, t, y, T, a, distill=_kl(s, t, T) / s.shape[-1]),
+        "the label term is right now; but the teacher's is the cross-entropy with the soft targets, larger than KL":
+            lambda s, t, y, T, a: _mixed_loss(
+                s, t, y, T, a, distill=T**2 * F.cross_entropy(s / T, F.softmax(t / T, -1))),
+        "the loss has no gradient: .item(), .detach() or .numpy() cuts the student off":
+            lambda s, t, y, T, a: _mixed_loss(s, t, y, T, a).detach(),
     },
 )  # fmt: skip
 def repair_loss_a(student_logits, teacher_logits, labels, temperature, alpha):
