@@ -527,7 +527,7 @@ steps = [("same for all images", "hard labels"), ("class means", "same for all i
          ("non-targets shuffled", "non-targets averaged"), ("non-targets shuffled", "hard labels")]
 step = {pair: metrics.paired_interval(parts[pair[0]], parts[pair[1]]) for pair in steps}
 for (kind, other), interval in step.items():
-    print(f"{kind:29} over {other:29} {plots.points(interval)}   {100 * interval.mean / whole:4.0f} % of the whole")
+    print(f"{kind:29} over {other:29} {plots.points(interval)}   {round(100 * interval.mean / whole):4} % of the whole")
 print(results.provenance("lesson02-targets"))
 print(equal_rest.compare([-step["full soft target", "non-targets averaged"][i] for i in (0, 2, 1)]))
 class_rest.compare(step["class pattern, own confidence", "non-targets averaged"])
