@@ -1,5 +1,6 @@
 """The table of lessons tells the truth: about what is here, about each lesson's question, and in its links."""
 
+import json
 import re
 from pathlib import Path
 
@@ -44,3 +45,11 @@ def test_links_lead_to_notebooks_beside_the_one_that_asks_as_from_a_learners_cop
     table = plan.table(tmp_path)
     assert re.findall(r"\]\(([^)]+)\)", table) == ["01_principle.ipynb"]
     assert [name for name, here in rows(table).items() if here == "yes"] == ["00_start_here", "01_principle"]
+
+
+def test_the_committed_first_lesson_shows_what_is_here_now():
+    lesson = json.loads((CHECKOUT / "notebooks" / "00_start_here.ipynb").read_text(encoding="utf-8"))
+    outputs = [output for cell in lesson["cells"] for output in cell.get("outputs", ())]
+    shown = "\n".join("".join(output.get("data", {}).get("text/markdown", ())) for output in outputs)
+    now = rows(plan.table(CHECKOUT))
+    assert {name: here for name, here in rows(shown).items() if name in now} == now
