@@ -3,37 +3,40 @@
 #
 # **What does a teacher add that the labels do not already say?**
 #
-# A label names one class. A trained network says more: how much the image resembles every other class. A small
-# student that learns from these *soft targets* needs fewer images. This lesson shows the soft targets, measures
-# the gain, and then looks for the places where there is none.
+# A label names one class. A trained network, the *teacher*, says more: for every image it gives a number to each class.
+# A small network, the *student*, can learn from these numbers too. That is knowledge distillation. In this lesson you
+# write its loss and its training loop, measure what the teacher is worth, and look for the places where it is worth
+# nothing.
 #
 # **Objectives.** After this lesson you will be able to
 #
 # - read a soft target and say what it tells that the label does not;
-# - write the distillation loss and train a student with it;
-# - measure a gain with paired seeds and an interval, against controls that were tuned as well;
+# - write the distillation loss and the loop that trains a student with it;
+# - measure a gain with paired seeds and an interval, against labels that were tuned as hard as the teacher;
 # - use a teacher where labels are missing: a class without images, images without labels;
-# - recognise a regime in which distillation hurts.
+# - say in which situation a teacher is worth much, little, or less than nothing.
 #
 # **Prerequisites.** Lesson 00; cross-entropy and softmax; a convolutional network in PyTorch.
 #
-# **Time.** About 60 minutes of reading and exercises; the cells run in under 3 minutes on 2 cores.
+# **Time.** About 72 minutes, half of them for the exercises; the cells run in under 3 minutes on 2 cores.
 
 # %% tags=["parameters", "projector"]
 profile = None
 
 # %% tags=["projector"]
-import inspect
+import copy
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from matplotlib.figure import Figure
+from torch import nn
 
 from kdlib import data, losses, metrics, models, teachers, training
-from kdlib.lesson import figures, live, plots, profiles, results, widgets
-from kdlib.lesson.exercises import check, hint, solution
-from kdlib.lesson.experiments import lesson01
+from kdlib.inference import predict_logits
+from kdlib.lesson import figures, plots, profiles, results, widgets
+from kdlib.lesson.exercises import check, hint, mine, solution
+from kdlib.lesson.experiments import lesson01, lesson01_tuning
+from kdlib.lesson.laboratory import Laboratory
 from kdlib.lesson.predictions import predict
 from kdlib.sweeps import map_cells
 
@@ -43,9 +46,8 @@ figures.use_style()
 # %% [markdown]
 # ## 1. What does the teacher see that the label does not say?
 #
-# The images are those of Fashion-MNIST: ten kinds of clothing, 28 by 28 pixels. The teacher is a residual network
-# that was trained on all training images. Here are the data, the teacher, and how often it is right on images
-# that it has never seen.
+# The images are those of Fashion-MNIST (Xiao, Rasul and Vollgraf 2017): ten kinds of clothing in grey, `28` by `28`
+# pixels. The teacher is a residual network that was trained on all of the training images.
 
 # %% tags=["projector"]
 # NBVAL_CHECK_OUTPUT
@@ -55,213 +57,217 @@ print(len(dataset.train), "training images,", len(dataset.test), "test images")
 print("classes:", ", ".join(dataset.classes))
 
 # %% tags=["projector"]
-test = dataset.test
-logits = teachers.cached_logits(teacher, test)
-size = sum(parameter.numel() for parameter in teacher.parameters())
-print(f"teacher: {size:,} parameters, {100 * metrics.accuracy(logits, test):.2f} % of the test images right")
+test, classes = dataset.test, dataset.classes
+teacher_logits = teachers.cached_logits(teacher, test)
+print(f"the teacher is right for {100 * metrics.accuracy(teacher_logits, test):.2f} % of the test images")
 
 # %% [markdown]
-# For each image the teacher gives ten logits. Their softmax is a *soft target*: ten probabilities. We pick three
-# kinds of test images by rules, not by hand: those where the teacher is surest, those where it is most torn
-# between classes, and those where it is sure that the label is wrong.
+# For each image the teacher gives ten *logits* $v$, one a class. Divided by a *temperature* $T$ above zero and put through
+# the softmax they become a *soft target*, ten probabilities that add up to one:
+#
+# $$p_k = \frac{e^{v_k / T}}{\sum_j e^{v_j / T}}$$
+#
+# At $T = 1$ this is the teacher's usual prediction.
+#
+# ### Exercise: soften the logits
+#
+# Write it, for logits of any size.
+
+# %% exercise="soften" tags=["projector"]
 
 # %% tags=["projector"]
-probabilities = logits.softmax(dim=1)
-confidence, predicted = probabilities.max(dim=1)
-entropy = torch.special.entr(probabilities).sum(dim=1)
-disagrees = predicted != test.labels
-
-kinds = {
-    "clear": torch.where(disagrees, torch.inf, entropy).argsort()[:2],
-    "torn": entropy.argsort(descending=True)[:3],
-    "disputed": torch.where(disagrees, confidence, 0).argsort(descending=True)[:3],
-}
-chosen = torch.cat([*kinds.values()])
-names = [f"{kind} {number + 1}" for kind, rows in kinds.items() for number in range(len(rows))]
+soft_target = mine("soften", soften)
+probabilities = soft_target(teacher_logits, 1.0)
 
 # %%
+doubt_prediction = predict(
+    "The teacher looks at the 1,000 test shirts. How much probability does it give to other classes, on average?",
+    {"at most 2 %": (0, 2), "2 to 10 %": (2, 10), "10 to 50 %": (10, 50), "more than half": (50, 100)}, unit="%",
+)
+doubt_prediction
+
+# %% tags=["projector"]
+def nearly(own, other):
+    """The test image of the class `own` that the teacher shares most evenly between it and the class `other`."""
+    pair = probabilities[:, [classes.index(own), classes.index(other)]]
+    fits = (test.labels == classes.index(own)) & (pair.sum(dim=1) > 0.95)
+    return torch.where(fits, pair.amin(dim=1), 0).argmax()
+
+
+chosen = torch.stack([nearly("Shirt", other) for other in ("Shirt", "Coat", "T-shirt/top")] + [nearly("Ankle boot", "Sneaker")])
+names = ["a clear shirt", "nearly a coat", "nearly a T-shirt", "a boot, nearly a sneaker"]
+shirt = classes.index("Shirt")
+doubt_prediction.compare(1 - probabilities[test.labels == shirt, shirt].mean().item())
+
+# %% tags=["figure"]
 def draw_soft_target(figure):
     picture, bars = figure.subplots(1, 2, width_ratios=[1, 2])
     picture.axis("off")
     shown = picture.imshow(np.zeros((28, 28)), cmap="gray_r", vmin=0, vmax=255)
     drawn = bars.barh(range(10), np.zeros(10), color=figures.COLOURS["teacher"])
     (marker,) = bars.plot([0], [0], "D", color=figures.COLOURS["label"], markersize=8)
-    bars.set(xlim=(0, 1.05), xlabel="probability", yticks=range(10), yticklabels=dataset.classes)
+    bars.set(xlim=(0, 1.05), xlabel="probability", yticks=range(10), yticklabels=classes)
     bars.invert_yaxis()
 
-    def update(*, image, temperature):
+    def update(*, image):
         row = chosen[names.index(image)]
         shown.set_data(test.images[row, 0])
-        for bar, width in zip(drawn, (logits[row] / temperature).softmax(dim=0).tolist(), strict=True):
+        for bar, width in zip(drawn, soft_target(teacher_logits[row][None], 1.0)[0].tolist(), strict=True):
             bar.set_width(width)
         marker.set_data([1], [test.labels[row].item()])
         return [shown, *drawn, marker]
 
     return update
 
-# %%
-gallery = {f"{name}, T = 4": {"image": name, "temperature": 4.0} for name in names if name[-1] in "12"}
+
 widgets.twin(
-    draw_soft_target, gallery, columns=2, size=(5.4, 3.0),
-    caption="soft targets at temperature 4 (bars) and the label (diamond). Clear images keep nearly all "
-    "of it on one class; torn ones share it between look-alikes; for disputed ones it is the label that looks doubtful.",
+    draw_soft_target, {name: {"image": name} for name in names}, columns=2, size=(5.4, 3.0),
+    caption="soft targets at temperature 1 (bars) and the label (diamond). Three of the four labels say the same, shirt; the "
+    "soft targets tell a clear shirt from one that is nearly a coat and one that is nearly a T-shirt.",
 )
 
 # %% [markdown]
-# Now move the temperature yourself. The teacher's logits are the real ones; only what is done with them changes.
-# Dividing them by a temperature $T$ above 1 brings the small probabilities into view. With $\alpha$ the figure mixes
-# the soft target with the label, as the loss of the next section does.
-
-# %% tags=["projector"]
-widgets.temperature_hero(
-    test.images[chosen], logits[chosen], test.labels[chosen], dataset.classes, names=names, alpha=0.9,
-    caption="the teacher's logits for one image, the softened probabilities, and the mix with the label. Raise T: "
-    "the order of the classes stays, their distance shrinks.",
-)
-
-# %% [markdown]
-# ### Exercise: soften the logits
+# **What this says.** The label of all three shirts is one word. The teacher knows which of them could be taken for a coat.
+# Hinton, Vinyals and Dean (2015) called what stands beside the first choice *dark knowledge*. A student that learns from
+# it is told more by each image.
 #
-# Write the softened softmax, for logits of any size.
-
-# %% exercise="soften"
-
-# %% [markdown]
 # ## 2. How does a student learn from soft targets?
 #
-# The student is trained on two terms. The *task* term is the cross-entropy with the label. The *distill* term is
-# the Kullback-Leibler divergence from the teacher's softened probabilities $p$ to the student's $q$:
+# The student has logits $z$, and softened probabilities $q = \mathrm{softmax}(z / T)$. Its loss has two terms. The *task*
+# term is the cross-entropy with the label, at $T = 1$. The *distill* term is the Kullback-Leibler divergence from the
+# teacher's soft target $p$ to the student's $q$:
 #
-# $$L = \alpha \, T^2 \sum_k p_k \log \frac{p_k}{q_k} + (1 - \alpha) \, \mathrm{CE}(\mathrm{label}),
-# \qquad p = \mathrm{softmax}(v / T), \quad q = \mathrm{softmax}(z / T)$$
+# $$L = \alpha \, T^2 \sum_k p_k \log \frac{p_k}{q_k} + (1 - \alpha) \, \mathrm{CE}(\mathrm{label})$$
 #
-# with the teacher's logits $v$ and the student's $z$, averaged over the batch. The factor $T^2$ keeps the size of the
-# distill gradient when $T$ grows; lesson 02 shows why. Public codes differ in what they call $\alpha$: here it always
-# weighs the teacher.
+# averaged over the images of a batch. $\alpha$ weighs the teacher, here and everywhere in this course; public codes differ.
+# The factor $T^2$ keeps the teacher's term from fading as $T$ grows; lesson 02 looks into it.
 #
-# The next cell writes the loss with plain tensor operations, and compares it with the library's.
-
-# %%
-# NBVAL_CHECK_OUTPUT
-generator = torch.Generator().manual_seed(0)
-z, v = 3 * torch.randn(2, 8, 10, generator=generator, dtype=torch.float64)
-labels = torch.randint(0, 10, (8,), generator=generator)
-T, alpha = 4.0, 0.9
-
-p, q = (v / T).softmax(dim=1), (z / T).softmax(dim=1)
-distill = T**2 * (p * (p.log() - q.log())).sum(dim=1).mean()
-task = -z.log_softmax(dim=1)[range(8), labels].mean()
-by_hand = alpha * distill + (1 - alpha) * task
-
-ours = losses.distillation_loss(z, v, labels, temperature=T, alpha=alpha)
-print(f"by hand {by_hand:.6f}   kdlib {ours.total:.6f}   task {ours.task:.6f}   distill {ours.distill:.6f}")
-
-# %% [markdown]
 # ### Exercise: the distillation loss
-#
-# The version above overflows for confident networks, because `q.log()` of an underflowed probability is minus
-# infinity. Write one that does not.
 
 # %% exercise="kd_loss"
 
+# %%
+# NBVAL_CHECK_OUTPUT
+kd = mine("kd_loss", kd_loss)
+generator = torch.Generator().manual_seed(0)
+z, v = 3 * torch.randn(2, 8, 10, generator=generator, dtype=torch.float64)
+labels = torch.randint(0, 10, (8,), generator=generator)
+ours = losses.distillation_loss(z, v, labels, temperature=4.0, alpha=0.9)
+print(f"by hand {kd(z, v, labels, 4.0, 0.9):.6f}   kdlib {ours.total:.6f}   task {ours.task:.6f}   distill {ours.distill:.6f}")
+
 # %% [markdown]
-# Training needs nothing else. The teacher's logits are computed once and then looked up by the *index* of each image,
-# so an epoch with a teacher costs what an epoch without one costs. One student, 1,000 images:
+# Now the student. Three convolutions, each halving the image, and a linear layer on the mean of what they find:
 
 # %%
-student = models.build("tiny-cnn", seed=0)
-transfer_set = dataset.train.take(1000, seed=0)
-history = training.distill(
-    student, teacher, transfer_set, epochs=lesson01.EPOCHS, temperature=4.0, alpha=0.9, seed=0,
-    progress=live.progress("one student, taught by the teacher"),
-)
-print(f"student: {sum(p.numel() for p in student.parameters()):,} parameters, "
-      f"{100 * metrics.accuracy(student, test):.1f} % of the test images right")
+class Student(nn.Module):
+    def __init__(self, classes=10, widths=(16, 32, 64)):
+        super().__init__()
+        layers, channels = [], 1
+        for width in widths:
+            convolution = nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False)
+            layers += [convolution, nn.BatchNorm2d(width), nn.ReLU()]
+            channels = width
+        self.layers = nn.Sequential(*layers)
+        self.head = nn.Linear(channels, classes)
+
+    def forward(self, images):
+        return self.head(self.layers(images).mean(dim=(2, 3)))
+
+
+torch.manual_seed(0)
+student = Student()
+print(f"parameters: student {nn.utils.parameters_to_vector(student.parameters()).numel():,}, "
+      f"teacher {nn.utils.parameters_to_vector(teacher.parameters()).numel():,}")
 
 # %% [markdown]
-# ### Exercise: the right logits for a shuffled batch
+# ### Exercise: the training loop
 #
-# A cache that is read by batch number hands out other images' logits as soon as the loader shuffles. It is among
-# the defects of public codes that this course keeps a test against.
+# The teacher's logits for the transfer set, the images on which the student learns, are computed once and then looked up.
+# So an epoch with a teacher costs what one without costs. The optimizer, its schedule and the shuffled order are given.
+# Fill in what happens with one batch.
+
+# %% exercise="train_by_hand"
+
+# %% [markdown]
+# Your loop and your loss now train the student, on 1,000 images.
+
+# %%
+loop = mine("train_by_hand", train_by_hand)
+transfer_set = dataset.train.take(1000, seed=0)
+known_logits = teachers.cached_logits(teacher, transfer_set)
+mean, std = (values.view(1, -1, 1, 1) for values in (transfer_set.mean, transfer_set.std))
+images = (transfer_set.images / 255 - mean) / std
+epochs = profile.choose(ci=2, lesson=lesson01.EPOCHS, full=lesson01.EPOCHS)
+
+
+def loss(student_logits, teacher_logits, labels):
+    return kd(student_logits, teacher_logits, labels, 4.0, 0.9)
+
+
+twins = [copy.deepcopy(student) for _ in range(2)]
+loop(student, images, transfer_set.labels, known_logits, loss, epochs=epochs, seed=0)
+print(f"trained by hand: {100 * metrics.accuracy(student, test):.1f} % of the test images right")
+
+# %% [markdown]
+# The library does the same, with checks, a progress bar and checkpoints around it. Same weights at the start, same seed:
+# do both agree?
+
+# %%
+settings = {"temperature": 4.0, "alpha": 0.9, "seed": 0, "progress": False}
+training.distill(twins[0], known_logits, transfer_set, epochs=epochs, **settings)
+same = metrics.agreement(student, twins[0], test)
+print(f"trained by kdlib: {100 * metrics.accuracy(twins[0], test):.1f} %; the same answer for {100 * same:.1f} % of the images")
+
+few = transfer_set.subset(slice(64))  # two steps
+short = [copy.deepcopy(twins[1]) for _ in range(2)]
+loop(short[0], images[:64], few.labels, known_logits[:64], loss, epochs=1, seed=0)
+training.distill(short[1], known_logits[:64], few, epochs=1, **settings)
+one, other = (nn.utils.parameters_to_vector(model.parameters()) for model in short)
+apart = (one - other).abs().max().item()
+print(f"after two steps, the largest difference of any of the weights is {apart:.7f}")
+
+# %% [markdown]
+# They do: after two steps the weights are the same but for rounding. Training multiplies such differences from step to
+# step, so in the end the two are equally good, but not copies. Keep it in mind: the last digit of a sum is enough to give
+# another student.
+#
+# The hero of this lesson is the loss itself. Below are the two terms for one image, with a student that is trained for
+# two epochs. Move $T$ and $\alpha$.
+
+# %% tags=["projector"]
+beginner = models.build("tiny-cnn", seed=0)
+training.distill(beginner, teacher, dataset.train.take(1000, seed=0), epochs=2, progress=False)
+loss_hero = widgets.temperature_hero(
+    test.images[chosen], teacher_logits[chosen], test.labels[chosen], classes, names=names,
+    student_logits=predict_logits(beginner, test.subset(chosen)), alpha=0.9,
+    caption="teacher's and student's softened probabilities for one image, and the two terms of the loss as they are "
+    "weighed. Raise T: the teacher's term comes to ask for all ten classes. Move alpha: the weight shifts from one to the other.",
+)
+loss_hero
+
+# %% tags=["figure"]
+widgets.twin(
+    loss_hero.draw, {f"nearly a coat, T = {T:g}": {"image": "nearly a coat", "temperature": T, "alpha": 0.9} for T in (1.0, 4.0)},
+    columns=1, size=(11, 3.7),
+    caption="the two terms of the loss for the shirt that is nearly a coat, at two temperatures. The label's term does not "
+    "know T; the teacher's grows with the classes that it comes to ask for.",
+)
+
+# %% [markdown]
+# ### Exercise: a look-up that fails
+#
+# A colleague caches the teacher's logits for a transfer set, with the number of each image in the full data set beside
+# them. In her tests, on the first thousand images, this look-up is right. On other samples it stops with an error, or,
+# worse, the student learns next to nothing. Mend it.
 
 # %% exercise="aligned_logits"
 
 # %% [markdown]
 # ## 3. Does the teacher help, and is it more than luck?
 #
-# One student proves nothing: another seed gives other initial weights, another order of images and another sample
-# of images. We train *pairs*. The two students of a pair share the seed, so they share the thousand images, the
-# initial weights and the order; they differ only in the teacher. The differences within the pairs tell the gain,
-# and how they scatter tells how sure we may be.
-
-# %%
-gain_prediction = predict(
-    "A student learns from 1,000 images. What does the teacher change in its test accuracy?",
-    "it gets worse", "less than one point", "one to three points", "more than three points",
-    default="one to three points",
-)
-gain_prediction
-
-# %% [markdown]
-# This is the function that trains and measures one student. `SETTINGS` says what each method passes to the
-# training: nothing for labels only, a temperature and alpha for distillation.
-
-# %%
-print(inspect.getsource(lesson01.one_student))
-for name, settings in lesson01.SETTINGS.items():
-    print(f"{name:20} {settings}")
-
-# %%
-seeds = profile.choose(ci=range(2), lesson=range(10), full=range(20))
-epochs = profile.choose(ci=2, lesson=lesson01.EPOCHS, full=lesson01.EPOCHS)
-pairs = [{"method": method, "seed": seed, "images": 1000, "epochs": epochs}
-         for method in ("labels only", "label smoothing", "distillation") for seed in seeds]
-students = map_cells(lesson01.one_student, pairs)
-accuracy = students.pivot(index="seed", columns="method", values="accuracy")
-gain = metrics.paired_interval(accuracy["distillation"], accuracy["labels only"])
-
-# %%
-figures.show(
-    plots.paired_seeds(accuracy["labels only"], {name: accuracy[name] for name in ("label smoothing", "distillation")}),
-    "test accuracy of students trained on 1,000 images. Each thin line joins students of one seed. On the right, "
-    "the paired gain of each seed (dots) with mean and 95 % interval (diamond). The line at zero is 'no gain'.",
-)
-
-# %%
-wins = int((accuracy["distillation"] > accuracy["labels only"]).sum())
-smoothing = metrics.paired_interval(accuracy["label smoothing"], accuracy["labels only"])
-print(f"labels only      {plots.percent(plots.mean_interval(accuracy['labels only']))}")
-print(f"distillation     {plots.percent(plots.mean_interval(accuracy['distillation']))}")
-print(f"gain             {plots.points(gain)}, positive in {wins} of {len(accuracy)} pairs")
-print(f"label smoothing  {plots.points(smoothing)} over labels only")
-gain_prediction.compare(plots.points(gain))
-
-# %% [markdown]
-# **What this says.** With a thousand images the teacher is worth the points printed above, on top of the same images
-# and the same labels. Label smoothing softens the targets as well, but equally for every image and every class, and
-# gains less: the knowledge is in each image's own soft target. Lesson 02 takes it apart.
-#
-# ### Is it fair to the labels?
-#
-# Labels only ran with the settings of distillation. A sceptic asks: would the labels alone do as well if somebody
-# tuned *them*? We tried the same number of settings for both sides on the validation split, with seeds of their own:
-# learning rate, weight decay, label smoothing and augmentation for the labels; learning rate, weight decay,
-# temperature and alpha for distillation. The winners then ran on ten other seeds.
-
-# %%
-for family in lesson01.GRIDS:
-    print(f"{family:20} best of {len(lesson01.GRIDS[family])} settings: {lesson01.best_setting(family)}")
-tuned = results.read("lesson01-gain").pivot(index="seed", columns="method", values="accuracy")
-for name in tuned.columns:
-    difference = metrics.paired_interval(tuned[name], tuned["labels only"])
-    print(f"{name:20} {plots.percent(plots.mean_interval(tuned[name]))}   over labels only {plots.points(difference)}")
-fair = metrics.paired_interval(tuned["distillation, tuned"], tuned["labels, tuned"])
-print(f"\ntuned against tuned: {plots.points(fair)}")
-print(results.provenance("lesson01-gain"))
-
-# %% [markdown]
-# The honest gain of the teacher is the line "tuned against tuned". That is the number to remember, not the larger one
-# against an untuned control.
+# One student proves nothing. We train *pairs*: the two students of a pair share the seed, so they share the thousand
+# images, the initial weights and the order, and differ only in the teacher. We note the difference in each pair. The mean
+# of the differences is the gain, and their scatter tells how sure we may be.
 #
 # ### Exercise: say how large the gain is
 #
@@ -269,50 +275,124 @@ print(results.provenance("lesson01-gain"))
 
 # %% exercise="paired_gain"
 
+# %%
+measure = mine("paired_gain", paired_gain)
+seeds = profile.choose(ci=range(2), lesson=range(10), full=range(20))
+methods = ("labels only", "label smoothing", "distillation")
+cells = [{"method": method, "seed": seed, "images": 1000, "epochs": epochs} for method in methods for seed in seeds]
+students = map_cells(lesson01.one_student, cells).pivot(index="seed", columns="method", values="accuracy")
+for method in methods[1:]:
+    print(f"{method:16} over labels only: {plots.points(measure(students[method], students['labels only']))}")
+untuned = metrics.paired_interval(students["distillation"], students["labels only"])
+
+# %% tags=["figure"]
+figures.show(
+    plots.paired_seeds(students["labels only"], {name: students[name] for name in methods[1:]}),
+    "test accuracy of students trained on 1,000 images. Each thin line joins students of one seed. On the right, "
+    "the paired gain of each seed (dots) with mean and 95 % interval (diamond). The line at zero is 'no gain'.",
+)
+
 # %% [markdown]
+# *Label smoothing* moves a little probability from the label to all other classes, the same for every image (Müller,
+# Kornblith and Hinton 2019). It is the dullest soft target, and gains least.
+#
+# ### Is it fair to the labels?
+#
+# Not yet. All students had the same learning rate and number of epochs, and nobody had asked whether they suit the labels.
+# So both sides were tuned, on the *validation* split, with seeds of their own and equally many settings: learning rate
+# and epochs; shifted and mirrored images; weight decay; and smoothing for the labels, temperature and $\alpha$ for the
+# teacher. Both winners then trained on ten seeds that nothing else has used.
+
+# %%
+fair_prediction = predict(
+    "Labels tuned as hard as the teacher, on 1,000 images, and trained longer if it helps. What is left of the gain?",
+    {"nothing": (None, 0), "up to half a point": (0, 0.5), "half a point to two points": (0.5, 2), "more": (2, None)},
+)
+fair_prediction
+
+# %%
+search = results.read("lesson01-tuning")
+for family, rows in search.groupby("family"):
+    best = lesson01_tuning.best_setting(family)
+    print(f"{family}, best of {rows['setting'].nunique()} settings:", ", ".join(f"{k} {v}" for k, v in best.items()))
+tuned = results.read("lesson01-gain").pivot(index="seed", columns="method", values="accuracy")
+labels_only = [name for name in tuned if not name.startswith("distillation")]
+print()
+for name in ("distillation, tuned", *labels_only):
+    print(f"{name:40} {plots.percent(plots.mean_interval(tuned[name]))}")
+print(results.provenance("lesson01-gain"))
+
+# %% [markdown]
+# The last lines are what a sceptic tries next on the tuned labels: three times the epochs, twice the rate, the images as
+# they are, all settings of the winner from the other side. One of them pays: the labels go on gaining with still longer
+# training, which three validation seeds had not shown. So *these* labels are the control. Nine times the epochs were tried
+# too, on six of the seeds.
+
+# %%
+strongest = max(labels_only, key=lambda name: tuned[name].mean())
+fair = metrics.paired_interval(tuned["distillation, tuned"], tuned[strongest])
+longest = results.read("lesson01-longest").set_index("seed")["accuracy"]
+still_longer = metrics.paired_interval(longest, tuned.loc[longest.index, strongest])
+against_longest = metrics.paired_interval(tuned.loc[longest.index, "distillation, tuned"], longest)
+print(f"the control: {strongest}")
+print(f"the teacher over it, ten seeds          {plots.points(fair)}")
+print(f"nine times the epochs over the control  {plots.points(still_longer)}")
+print(f"the teacher over these, six seeds       {plots.points(against_longest)}")
+print(results.provenance("lesson01-longest"))
+fair_prediction.compare(fair)
+
+# %% [markdown]
+# **What this says.** The number to remember is the teacher's gain over the control, not the larger one of the figure: most
+# of that was bad tuning. What is left is a point or so, and it is there: its interval lies above zero, although the control
+# trains three times as long as the student with a teacher. If labels for all images are what you have, tune and train
+# longer first, then distil. The teacher's large gains are elsewhere.
+#
 # ## 4. Can a student recognise what it has never seen?
 #
-# Hinton, Vinyals and Dean removed every image of one class from the transfer set, and the student still recognised
-# that class. The soft targets of the other classes had told it what the missing one looks like. We repeat it: the
-# student gets 2,000 images, none of them an ankle boot, and nothing but the teacher's soft targets for them.
-#
-# Such a student has learned that the missing class is rare, and hesitates to name it. So one number is corrected
-# afterwards, as in the original experiment: the bias of that class, chosen on the validation split. The students
-# that had only labels get the same correction.
+# Hinton, Vinyals and Dean (2015) took all images of one digit out of the transfer set, and the student still recognised it.
+# We repeat this with the ankle boots: the student gets 2,000 images, no boot among them, and only the teacher's soft
+# targets for them ($\alpha = 1$). *Recall* is the share of the test boots that it calls boots. *Precision* is the share of
+# real boots among the images that it calls so.
 
 # %%
 missing_prediction = predict(
-    "No ankle boot is in the transfer set. How many of the test set's ankle boots will the student recognise?",
-    "none or nearly none", "up to a third", "more than two thirds",
+    "A student at T = 4 has seen no boot. What will its recall of the test set's boots be?",
+    {"below 1 %": (0, 1), "1 to 20 %": (1, 20), "20 to 60 %": (20, 60), "above 60 %": (60, 100)}, unit="%",
 )
 missing_prediction
 
 # %%
-print(inspect.getsource(lesson01.without_one_class))
-
-# %%
-few_seeds = profile.choose(ci=range(2), lesson=range(2), full=range(10))
-cells = [{"method": method, "seed": seed, "epochs": epochs}
-         for method in ("labels only", "T = 1", "T = 4") for seed in few_seeds]
-for method, rows in map_cells(lesson01.without_one_class, cells).groupby("method"):
-    print(f"{method:12} recall of the missing class {100 * rows['recall'].mean():5.1f} %,"
-          f" with the bias corrected {100 * rows['corrected'].mean():5.1f} %")
+missing = results.read("lesson01-missing-class")
+by_method = dict(tuple(missing.groupby("method", sort=False)))
+raw = {method: plots.mean_interval(rows["recall, raw"]) for method, rows in by_method.items()}
+print(f"recall {plots.percent(raw['T = 4'])} at T = 4, {plots.percent(raw['labels only'])} without a teacher")
+missing_prediction.compare(raw["T = 4"])
 
 # %% [markdown]
-# With ten seeds and more temperatures, recorded. The bars tell what the students call the test images of the class
-# that they have never seen.
+# The student has learned that boots are rare, since it met none. That habit is one number, the *bias* of the class: what
+# is added to its logit. Hinton and others raised it until the accuracy on their test set was best. We choose it on the
+# validation split, twice: once for the best accuracy, for which the labels of some hundred boots are used; once so that a
+# tenth of the images are called boots, which takes no label, only the knowledge how frequent boots are.
 
-# %% tags=["projector"]
-missing = results.read("lesson01-missing-class")
-methods = list(missing["method"].unique())
-called = missing.groupby("method")[dataset.classes].mean()
-recall = {method: plots.mean_interval(rows["corrected"]) for method, rows in missing.groupby("method")}
+# %%
+temperatures = [method for method in by_method if method.startswith("T = ")]
+picked = max(temperatures, key=lambda method: by_method[method]["validation"].mean())
+for method in ("labels only", "label smoothing", "T = 1", picked):
+    print(method + (", the temperature chosen on validation" if method == picked else ""))
+    for bias in ("raw", "corrected", "by share"):
+        recall, precision = (plots.mean_interval(by_method[method][f"{name}, {bias}"]) for name in ("recall", "precision"))
+        print(f"   {bias:10} recall {plots.percent(recall):24} precision {plots.percent(precision)}")
+print(results.provenance("lesson01-missing-class"))
+
+# %% tags=["projector", "figure"]
+called = missing.groupby("method")[list(classes)].mean()
+corrected = {method: plots.mean_interval(rows["recall, corrected"]) for method, rows in by_method.items()}
 
 
 def draw_missing(figure):
     axes = figure.subplots()
-    bars = axes.barh(dataset.classes, np.zeros(10), color=figures.COLOURS["muted"])
-    bars[dataset.classes.index(lesson01.MISSING)].set_color(figures.COLOURS["student"])
+    bars = axes.barh(classes, np.zeros(10), color=figures.COLOURS["muted"])
+    bars[classes.index(lesson01.MISSING)].set_color(figures.COLOURS["student"])
     words = axes.text(0.98, 0.9, "", transform=axes.transAxes, ha="right", fontsize=13)
     axes.set(xlim=(0, 100), xlabel=f"test images of '{lesson01.MISSING}' called so (%)")
     axes.invert_yaxis()
@@ -320,66 +400,66 @@ def draw_missing(figure):
     def update(*, method):
         for bar, share in zip(bars, called.loc[method], strict=True):
             bar.set_width(100 * share)
-        words.set_text(f"recall {plots.percent(recall[method])}")
+        words.set_text(f"recall {plots.percent(corrected[method])}")
         return [*bars, words]
 
     return update
 
-# %%
+# %% tags=["figure"]
 widgets.twin(
-    draw_missing, [{"method": method} for method in ("labels only", "label smoothing", "T = 1", "T = 4")], columns=2,
-    size=(5.4, 3.2),
-    caption=f"what students call the test images of {lesson01.MISSING}, of which their transfer set had none, after the "
-    "correction of one bias. Without a teacher most go to look-alikes; with one, most find their own name.",
+    draw_missing, [{"method": "labels only"}, {"method": picked}], columns=2, size=(5.4, 3.2),
+    caption=f"what students call the test images of {lesson01.MISSING}, of which they have seen none, after the "
+    "correction of one bias. Without a teacher most go to other shoes; with one, most find their own name.",
 )
 
-# %% tags=["projector"]
+# %% tags=["projector", "figure"]
 widgets.strip(
-    draw_missing, method=methods, size=(8, 3.8),
-    caption="the same for every recorded method and temperature. Move along the temperatures.",
+    draw_missing, method=list(by_method), size=(8, 3.8),
+    caption="the same for every recorded method. Move along the temperatures.",
 )
 
-# %%
-raw = {method: plots.mean_interval(rows["recall"]) for method, rows in missing.groupby("method")}
-for method in methods:
-    print(f"{method:16} recall {plots.percent(raw[method]):24} corrected {plots.percent(recall[method])}")
-best = max(recall, key=lambda method: recall[method].mean)
-print(results.provenance("lesson01-missing-class"))
-missing_prediction.compare(f"{plots.percent(recall[best])} at {best}, {plots.percent(recall['labels only'])} without a teacher")
 # %% [markdown]
-# **What this says.** The knowledge of the missing class was in the soft targets of the others, and one number brought it
-# out. The intervals of the temperatures overlap: from this table no temperature is the best one. Label smoothing,
-# which knows nothing of the class, gets a part of the way once its bias is corrected, and labels alone next to nothing.
-
-# %% [markdown]
+# **What this says.** Raw, the student hardly ever says "boot". But the knowledge is there: in the soft targets of sneakers
+# and sandals, which say how much of a boot each of them is. One number brings it out, with or without labels of boots.
+# The price is in the precision: some sneakers become boots. Label smoothing, which knows nothing of boots, shows what the
+# bias alone can do. Hinton's own figures, on digits without a `3`: of 1,010 threes the raw student missed `133`, and `14`
+# after the correction, which was chosen on the test set.
+#
 # ## 5. What are images without labels worth?
 #
-# A teacher can label any image. So a student can learn from images that nobody has labelled. Suppose 100 images have
-# labels, and a pool of others has none. Labels alone can use the 100. The teacher, with $\alpha = 1$, can use all of
-# them. Every student takes the same number of training steps.
+# A teacher can judge any image. Suppose that 100 images have labels and a pool of others has none. Labels can use only the
+# 100. The teacher, with $\alpha = 1$, can use all. Every student takes the same number of steps.
 
 # %%
 pool_prediction = predict(
-    "100 labelled images, and a growing pool without labels. Where does the gain come from?",
-    "mostly from the teacher's soft targets on the 100 images",
-    "mostly from the images without labels",
+    "From 100 labelled images to the same with a pool of 8,900 without labels: by what factor does the teacher's gain over "
+    "labels only grow?",
+    {"it shrinks": (0, 1), "it grows up to twofold": (1, 2), "two- to fivefold": (2, 5), "more than fivefold": (5, None)},
+    unit="times",
 )
 pool_prediction
 
-# %%
-print(inspect.getsource(lesson01.with_unlabelled))
-
 # %% tags=["projector"]
 pool = results.read("lesson01-unlabelled")
-sizes = sorted(pool.loc[pool["method"] == "distillation", "unlabelled"].unique())
-by_size = {n: pool[(pool["method"] == "distillation") & (pool["unlabelled"] == n)]["accuracy"].to_numpy() for n in sizes}
-labels_alone = pool[pool["method"] == "labels only"]["accuracy"].to_numpy()
+taught, alone = pool[pool["method"] == "distillation"], pool[pool["method"] != "distillation"]
+sizes = sorted(taught["unlabelled"].unique())
+by_size = {n: taught[taught["unlabelled"] == n]["accuracy"].to_numpy() for n in sizes}
+by_labels = {method: rows["accuracy"].to_numpy() for method, rows in alone.groupby("method", sort=False)}
+labels_alone = max(by_labels.values(), key=np.mean)
 
+for method, values in by_labels.items():
+    print(f"{method:28} {plots.percent(plots.mean_interval(values))}")
+same_images, whole_pool = (metrics.paired_interval(by_size[n], labels_alone) for n in (0, sizes[-1]))
+print(f"\nover the best of these: teacher on the same 100 images {plots.points(same_images)}")
+print(f"and with {sizes[-1]:,} images without labels {plots.points(whole_pool)}")
+print(results.provenance("lesson01-unlabelled"))
+pool_prediction.compare(whole_pool.mean / same_images.mean)
 
+# %% tags=["projector", "figure"]
 def draw_pool(figure):
     axes = figure.subplots()
     low, high = (100 * value for value in plots.mean_interval(labels_alone)[1:])
-    axes.axhspan(low, high, color=figures.COLOURS["label"], alpha=0.4, label="labels only, 100 images")
+    axes.axhspan(low, high, color=figures.COLOURS["label"], alpha=0.4, label="best of labels only, 100 images")
     plots.band(axes, range(len(sizes)), [*by_size.values()], colour=figures.COLOURS["teacher"], label="with a teacher")
     (marker,) = axes.plot([], [], "D", color=figures.COLOURS["student"], markersize=11)
     words = axes.text(0.98, 0.3, "", transform=axes.transAxes, ha="right", fontsize=13)
@@ -394,104 +474,111 @@ def draw_pool(figure):
 
     return update
 
-# %%
+# %% tags=["figure"]
 widgets.twin(
     draw_pool, {"all recorded pool sizes": {"unlabelled": sizes[-1]}}, columns=1, size=(8, 3.8),
     caption="test accuracy over the number of images without labels; bands are 95 % intervals. The leftmost point has "
     "the same 100 images as labels only; every further point has only more images, no more labels.",
 )
 
-# %% tags=["projector"]
+# %% tags=["projector", "figure"]
 widgets.strip(draw_pool, unlabelled=sizes, size=(8, 3.8), caption="the gain over labels only at each pool size.")
 
-# %%
-same_images = metrics.paired_interval(by_size[0], labels_alone)
-whole_pool = metrics.paired_interval(by_size[sizes[-1]], labels_alone)
-print(f"soft targets on the same 100 images: {plots.points(same_images)}")
-print(f"and {sizes[-1]:,} images without labels: {plots.points(whole_pool)}")
-print(results.provenance("lesson01-unlabelled"))
-pool_prediction.compare(f"{plots.points(same_images)} without the pool, {plots.points(whole_pool)} with all of it")
-
 # %% [markdown]
+# **What this says.** Here the teacher is worth far more than in section 3, and no way of using the hundred labels comes
+# near it. It labels what nobody has labelled (Bucilua, Caruana and Niculescu-Mizil used this in 2006 to compress an
+# ensemble). The gain comes from the images; the teacher is what makes them usable.
+#
 # ## 6. When does a teacher hurt?
 #
-# Everything so far had few labels and many passes over them. Turn it round: 9,000 labelled images, large batches, and
-# time for a few passes only.
+# Turn the situation round: 9,000 labelled images, and time for one pass over them. Both sides were tuned again on
+# validation, fifteen settings each: the rate with smoothing for the labels, with the temperature for the teacher.
 
 # %%
 hurts_prediction = predict(
-    "9,000 labelled images, one pass. What does a teacher at T = 4 change?",
-    "it helps as before", "next to nothing", "it hurts", default="it helps as before",
+    "One pass over 9,000 labelled images, both sides tuned. What does the teacher change?",
+    {"it costs more than half a point": (None, -0.5), "less than half a point, either way": (-0.5, 0.5),
+     "it gains more than half a point": (0.5, None)},
 )
 hurts_prediction
 
 # %%
-print(inspect.getsource(lesson01.few_epochs))
-
-# %%
-cells = [{"method": method, "epochs": 1, "seed": seed} for method in ("labels only", "T = 4") for seed in few_seeds]
-live_hurts = map_cells(lesson01.few_epochs, cells)
-for method, rows in live_hurts.groupby("method"):
-    print(f"one pass, {method:12} {100 * rows['accuracy'].mean():.1f} %")
-
-# %%
-hurts = results.read("lesson01-hurts")
-passes = sorted(hurts["epochs"].unique())
-by_method = {method: [rows[rows["epochs"] == n].sort_values("seed")["accuracy"].to_numpy() for n in passes]
-             for method, rows in hurts.groupby("method")}
-with figures.style():
-    figure = Figure(figsize=(10, 3.8))
-    left, right = figure.subplots(1, 2, sharex=True)
-    colours = {"labels only": "label", "T = 2": "mix", "T = 4": "teacher"}
-    for method, role in colours.items():
-        plots.band(left, range(len(passes)), by_method[method], colour=figures.COLOURS[role], label=method)
-    for method in ("T = 2", "T = 4"):
-        gains = [np.subtract(a, b) for a, b in zip(by_method[method], by_method["labels only"], strict=True)]
-        plots.band(right, range(len(passes)), gains, colour=figures.COLOURS[colours[method]], label=method)
-    right.axhline(0, color=figures.COLOURS["muted"], linewidth=1)
-    left.set(ylabel="test accuracy (%)", xlabel="passes over 9,000 images")
-    right.set(ylabel="gain over labels only (points)", xlabel="passes over 9,000 images")
-    left.set_xticks(range(len(passes)), passes)
-    left.legend(loc="lower right")
-figures.show(figure, "much data, little training: below the line at zero on the right, the teacher hurts. Bands are 95 % "
-             "intervals over paired seeds.")
-
-# %%
-harm = {(m, n): metrics.paired_interval(by_method[m][i], by_method["labels only"][i])
-        for m in ("T = 2", "T = 4") for i, n in enumerate(passes)}
-for (method, n), interval in harm.items():
-    print(f"{method}, passes: {n}   {plots.points(interval)}")
+hurts = results.read("lesson01-hurts").set_index(["passes", "method", "seed"]).sort_index()["accuracy"]
+passes = list(hurts.index.unique("passes"))
+ARMS = {
+    "T = 4, one rate for all": ("T = 4", "labels only"),
+    "T = 4, rates tuned": ("T = 4, tuned", "labels, tuned"),
+    "both sides tuned": ("distillation, tuned", "labels, tuned"),
+}
+harm = {
+    name: [metrics.paired_interval(hurts[n, taught_by], hurts[n, labels_by]) for n in passes]
+    for name, (taught_by, labels_by) in ARMS.items()
+}
+for name, intervals in harm.items():
+    print(f"{name:26}", "   ".join(f"passes {n}: {plots.points(gain)}" for n, gain in zip(passes, intervals, strict=True)))
+print(f"chosen for one pass: {lesson01_tuning.passes_arms(1)['distillation, tuned']}")
 print(results.provenance("lesson01-hurts"))
-hurts_prediction.compare(f"{plots.points(harm['T = 4', 1])} after one pass")
+hurts_prediction.compare(harm["both sides tuned"][0])
+
+# %% tags=["figure"]
+with figures.style():
+    figure = Figure(figsize=(8, 3.8))
+    axes = figure.subplots()
+    axes.axhline(0, color=figures.COLOURS["muted"], linewidth=1)
+    gains = {name: [np.subtract(hurts[n, taught_by], hurts[n, labels_by]) for n in passes] for name, (taught_by, labels_by) in ARMS.items()}
+    colours = dict(zip(gains, ("student", "label", "teacher"), strict=True))
+    plots.intervals(axes, range(len(passes)), gains, dodge=12,
+                    styles={name: {"color": figures.COLOURS[role], "fmt": "o-"} for name, role in colours.items()})
+    axes.set_xticks(range(len(passes)), passes)
+    axes.set(xlabel="passes over 9,000 images", ylabel="gain over labels only (points)")
+    plots.legend(figure)
+figures.show(figure, "what the teacher adds or costs when training is short: below the line at zero it hurts. Paired means of ten "
+             "seeds with 95 % intervals.")
 
 # %% [markdown]
-# **What this says.** The same loss that helped in section 3 costs accuracy here, most at the higher temperature, and
-# the loss turns into a gain as the training goes on. A likely reason: a soft target asks for more than a label does,
-# the whole order of the classes, and a student with time for a few dozen steps does not get that far. So before you
-# distil, ask what is scarce. If labels or images are, a teacher brings what you lack. If training time is, it may cost
-# more than it brings.
+# **What this says.** TO BE WRITTEN
+#
+# ### Exercise: an experiment of your own
+#
+# Choose a question, set up an experiment that can answer it, and return the interval. What is judged is the design, not
+# the number: pairs, a control, one change at a time, choices made on validation.
+
+# %% exercise="teacher_or_more"
+
+# %%
+own_experiment = mine("teacher_or_more", teacher_or_more)
+laboratory = Laboratory(profile)
+print(plots.points(own_experiment(laboratory)))
+print(laboratory)
 
 # %% [markdown]
 # ## Summary
 #
-# - A soft target says how much an image resembles every class; the label says one of them.
-# - The loss mixes both: $\alpha$ weighs the teacher, $1 - \alpha$ the labels.
-# - On few images the teacher is worth several points over labels alone; against the best-tuned labels-only run less,
-#   and both are printed above with their intervals.
-# - Soft targets carry knowledge of classes and images that have no labels at all.
-# - With much data and little training the same loss hurts.
+# - A label names a class; a soft target also says what else the image resembles.
+# - The loss mixes two terms: $\alpha$ weighs the teacher's, $1 - \alpha$ the labels'. Your loop and the library's agree.
+# - Where all images have labels and both sides are tuned, the teacher's gain is small; its interval is above zero.
+# - Where labels are missing, of a class or of most images, the gain is large. That is what a teacher is for.
+# - Where training is very short, a teacher that is set up as usual costs accuracy; tuned, it does not.
 #
 # ### What is honest here, and what is not
 #
-# - The teacher was trained on all 60,000 training images and their labels. The student's images are among them. That is
-#   the usual situation (a teacher that has seen more), but the student does not get this knowledge from nowhere.
-# - The number of images and epochs of section 3 was chosen because it shows a gain; section 6 was chosen because it
-#   shows a loss. Learning rates, smoothing and temperatures were tuned on the validation split with seeds that appear in
-#   no result, by `kdlib record lesson01-tuning`.
-# - Intervals cover seeds, and with them samples of images; they do not cover other data sets or networks.
-# - One data set of small grey images is no proof for another one. The code takes yours: `data.load("folder:PATH")`.
+# - The teacher was trained on all 60,000 training images and their labels, the student's among them. That is the usual
+#   situation, but the student does not get this knowledge from nowhere.
+# - The search of section 3 takes one group of settings after the other, with three seeds each, and of trainings that differ
+#   in length only the shortest that is as good; a finer search may find a little more on either side. The control was
+#   picked from several by the accuracies that are reported, which favours the labels. Labels got a new view of an image in each step, the teacher's students eight stored views.
+# - The correction of section 4 is the best single number for the accuracy; with labels of boots at hand one could also
+#   train on them.
+# - The number of images in each section was chosen because it shows something.
+# - Intervals cover seeds, and with them samples of images; they do not cover other data sets or networks. The code takes
+#   yours: `data.load("folder:PATH")`.
 
 # %% [markdown]
+# ## Further
+#
+# Ba and Caruana (2013) had shown before that shallow networks can follow deep ones by matching their logits. Lesson 02
+# takes the temperature apart, lesson 03 the balance of the two terms.
+#
 # ## Glossary
 #
 # - **Hard label**: the class as one number. **Soft target**: the teacher's probabilities.
@@ -499,24 +586,24 @@ hurts_prediction.compare(f"{plots.points(harm['T = 4', 1])} after one pass")
 # - **Transfer set**: the images on which the student imitates the teacher.
 # - **Task, distill**: the label's term and the teacher's term of the loss. **Alpha**: the weight of the latter.
 # - **Paired seeds**: two runs that share everything but what is compared.
-# - **Recall**: the share of a class's images that are recognised.
+# - **Control**: the run without what is tested, with everything else as good as it can be.
+# - **Recall**: the share of a class's images that are recognised. **Precision**: the share of real ones among those called so.
+# - **Bias of a class**: a number added to its logit for every image.
 #
 # ## References
 #
-# - G. Hinton, O. Vinyals, J. Dean: Distilling the Knowledge in a Neural Network. 2015, arXiv 1503.02531.
+# - J. Ba, R. Caruana: Do Deep Nets Really Need to be Deep? 2013, arXiv 1312.6184.
 # - C. Bucilua, R. Caruana, A. Niculescu-Mizil: Model Compression. KDD 2006.
+# - G. Hinton, O. Vinyals, J. Dean: Distilling the Knowledge in a Neural Network. 2015, arXiv 1503.02531.
 # - R. Müller, S. Kornblith, G. Hinton: When Does Label Smoothing Help? 2019, arXiv 1906.02629.
-# - J. H. Cho, B. Hariharan: On the Efficacy of Knowledge Distillation. 2019, arXiv 1910.01348.
 # - H. Xiao, K. Rasul, R. Vollgraf: Fashion-MNIST. 2017, arXiv 1708.07747.
 
 # %%
 # What this lesson claims, checked. Recorded results are checked in every profile, live ones in `lesson` and `full`.
-assert torch.isclose(by_hand, ours.total)
-assert metrics.accuracy(logits, test) >= 0.93
-assert fair.low > 0, "tuned distillation beats the best-tuned labels"
-assert recall[best].low > 2 / 3 and recall["labels only"].high < 1 / 3
-assert same_images.low > 0 and whole_pool.mean > 2 * same_images.mean
-assert harm["T = 4", 1].high < 0, "after one pass, the teacher hurts"
+assert torch.isclose(kd(z, v, labels, 4.0, 0.9), ours.total) and apart < 1e-4
+assert metrics.accuracy(teacher_logits, test) >= 0.93
+assert fair.low > 0 and against_longest.low > 0, "tuned distillation beats the strongest labels"
+assert raw["T = 4"].high < 0.2 and corrected[picked].low > 2 / 3 and corrected["labels only"].high < 1 / 3
+assert same_images.low > 0 and whole_pool.low > fair.high
 if profile.name != "ci":
-    assert gain.mean >= 0.03 and gain.low > 0.02, gain
-    assert gain.low > smoothing.high, "the gain is more than that of label smoothing"
+    assert untuned.mean > fair.high, "most of the first gain was bad tuning"
