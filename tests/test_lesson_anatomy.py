@@ -306,6 +306,11 @@ def test_an_endless_loop_ends():
     assert anatomy.answers_above(with_cells(endless, exercise="soften")) == []
 
 
+def test_a_list_that_grows_without_end_is_no_answer():
+    growing = code("order = seed * 1_000_003 + epoch")  # a list of accuracies for the seed: five million elements
+    assert anatomy.answers_above(with_cells(growing, exercise="paired_gain")) == []
+
+
 def test_every_candidate_of_the_lessons_is_a_function_that_can_be_made():
     for path in sorted(anatomy.ROOT.glob("notebooks/0[13]_*.ipynb")):
         found, _ = shown_code.shown(json.loads(path.read_text(encoding="utf-8")), {})

@@ -1,5 +1,10 @@
-"""Does code that stands above an exercise solve it? Every candidate of `shown_code` is tried, under every renaming."""
+"""Does code that stands above an exercise solve it? Every candidate of `shown_code` is tried under every renaming.
 
+Every parameter of the exercise has to stand somewhere in the candidate. Of an exercise with more than five parameters
+not every order of the names is tried, but those first in which names of the exercise stay what they are.
+"""
+
+import inspect
 import itertools
 import re
 from collections.abc import Callable, Iterator
@@ -12,7 +17,8 @@ from kdlib.lesson import exercises
 from kdlib.lesson.exercises._limits import EndlessLoop
 from kdlib.lesson.exercises._observe import Outcome, agree, observe
 
-_RENAMINGS = 720  # of one candidate: six names in every order
+_RENAMINGS = 120  # of one candidate: five names in every order
+_PARTS = 100  # at most, of a result that is a list: no answer has more
 
 
 def answers_above(notebook: dict) -> list[str]:
@@ -54,13 +60,13 @@ class _Trial:
     def __init__(self, exercise: exercises.Exercise):
         self.exercise = exercise
         self.cases = exercise.cases()
-        self.wanted = len(self.cases[0])
+        self.parameters = list(inspect.signature(exercise.solve).parameters)
         self.expected: dict[int, Outcome] = {}  # by the number of a case, once anybody gets that far
 
     def passed_by(self, candidate: Candidate) -> str | None:
         """How a candidate has to be renamed so that `check` finds it correct; None where no renaming does."""
         function = None
-        for names in itertools.islice(_orders(candidate, self.wanted), _RENAMINGS):
+        for names in itertools.islice(_orders(candidate, self.parameters), _RENAMINGS):
             function = function or candidate.make()
             renamed = _renamed(function, candidate, names)
             try:
@@ -84,15 +90,25 @@ class _Trial:
         return agree(got, self.expected[case], self.exercise.tolerance)
 
 
-def _orders(candidate: Candidate, wanted: int) -> Iterator[tuple[str, ...]]:
+def _orders(candidate: Candidate, parameters: list[str]) -> Iterator[tuple[str, ...]]:
     """Which of its names stand for the first parameter of the exercise, for the second, and so on; all of them do."""
-    for chosen in itertools.combinations(candidate.settled, max(0, wanted - len(candidate.open))):
-        if len(candidate.open) + len(chosen) == wanted:
-            yield from itertools.permutations((*candidate.open, *chosen))
+    for chosen in itertools.combinations(candidate.settled, max(0, len(parameters) - len(candidate.open))):
+        names = (*candidate.open, *chosen)
+        if len(names) == len(parameters):
+            others = [name for name in names if name not in parameters]
+            for order in itertools.permutations(others):
+                rest = iter(order)
+                yield tuple(name if name in names else next(rest) for name in parameters)
+            yield from itertools.permutations(names)
 
 
 def _renamed(function: Callable, candidate: Candidate, names: tuple[str, ...]) -> Callable:
     def answer(*arguments: Any) -> Any:
-        return function(**{**candidate.settled, **dict(zip(names, arguments, strict=True))})
+        result = function(**{**candidate.settled, **dict(zip(names, arguments, strict=True))})
+        if isinstance(result, list | tuple | dict) and len(result) > _PARTS:
+            raise ValueError(
+                f"a list of {len(result)} is no answer"
+            )  # a list times a number grows without end
+        return result
 
     return answer
