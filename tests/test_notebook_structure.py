@@ -9,6 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
+import lesson_anatomy
 import notebook_reading as reading
 import notebook_rules as rules
 
@@ -23,6 +24,13 @@ def test_committed_notebook_and_its_solutions_keep_every_rule(path):
         notebook = json.loads(written.read_text(encoding="utf-8"))
         found = {rule.__name__: rule(notebook) for rule in rules.CLEAN + rules.LESSON}
         assert {name: complaints for name, complaints in found.items() if complaints} == {}, written
+
+
+def test_lessons_keep_to_their_size_their_time_and_their_word():
+    judged = [path for path in LESSONS if path.stem[:2] not in lesson_anatomy.ONLY_REPORTED]
+    notebooks = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in judged}
+    found = {name: lesson_anatomy.breaches_of(notebook) for name, notebook in notebooks.items()}
+    assert found == {name: [] for name in notebooks} != {}
 
 
 def test_every_lesson_has_its_solutions():
