@@ -31,8 +31,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
-from kdlib import data, losses, metrics, models, teachers, training
-from kdlib.inference import predict_logits
+from kdlib import data, inference, losses, metrics, models, teachers, training
 from kdlib.lesson import figures, plots, profiles, results, widgets
 from kdlib.lesson.exercises import check, hint, mine, solution
 from kdlib.lesson.experiments import lesson01, lesson01_tuning
@@ -166,8 +165,7 @@ class Student(nn.Module):
         super().__init__()
         layers, channels = [], 1
         for width in widths:
-            convolution = nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False)
-            layers += [convolution, nn.BatchNorm2d(width), nn.ReLU()]
+            layers += [nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
             channels = width
         self.layers = nn.Sequential(*layers)
         self.head = nn.Linear(channels, classes)
@@ -241,7 +239,7 @@ beginner = models.build("tiny-cnn", seed=0)
 training.distill(beginner, teacher, dataset.train.take(1000, seed=0), epochs=2, progress=False)
 loss_hero = widgets.temperature_hero(
     test.images[chosen], teacher_logits[chosen], test.labels[chosen], classes, names=names,
-    student_logits=predict_logits(beginner, test.subset(chosen)), alpha=0.9,
+    student_logits=inference.predict_logits(beginner, test.subset(chosen)), alpha=0.9,
     caption="teacher's and student's softened probabilities for one image, and the two terms of the loss as they are "
     "weighed. Raise T: the teacher's term comes to ask for all ten classes. Move alpha: the weight shifts from one to the other.",
 )
@@ -313,10 +311,9 @@ fair_prediction = predict(
 fair_prediction
 
 # %%
-search = results.read("lesson01-tuning")
-for family, rows in search.groupby("family"):
-    best = lesson01_tuning.best_setting(family)
-    print(f"{family}, best of {rows['setting'].nunique()} settings:", ", ".join(f"{k} {v}" for k, v in best.items()))
+for family, rows in results.read("lesson01-tuning").groupby("family"):
+    best = ", ".join(f"{name} {value}" for name, value in lesson01_tuning.best_setting(family).items())
+    print(f"{family}, best of {rows['setting'].nunique()} settings: {best}")
 tuned = results.read("lesson01-gain").pivot(index="seed", columns="method", values="accuracy")
 labels_only = [name for name in tuned if not name.startswith("distillation")]
 print()
@@ -379,8 +376,7 @@ missing_prediction.compare(raw["T = 4"])
 # tenth of the images are called boots, which takes no label, only the knowledge how frequent boots are.
 
 # %%
-temperatures = [method for method in by_method if method.startswith("T = ")]
-picked = max(temperatures, key=lambda method: by_method[method]["validation"].mean())
+picked = max((name for name in by_method if "T = " in name), key=lambda name: by_method[name]["validation"].mean())
 for method in ("labels only", "label smoothing", "T = 1", picked):
     print(method + (", the temperature chosen on validation" if method == picked else ""))
     for bias in ("raw", "corrected", "by share"):
@@ -516,10 +512,8 @@ ARMS = {
     "T = 4, rates tuned": ("T = 4, tuned", "labels, tuned"),
     "both sides tuned": ("distillation, tuned", "labels, tuned"),
 }
-harm = {
-    name: [metrics.paired_interval(hurts[n, taught_by], hurts[n, labels_by]) for n in passes]
-    for name, (taught_by, labels_by) in ARMS.items()
-}
+harm = {name: [metrics.paired_interval(hurts[n, one], hurts[n, other]) for n in passes]
+        for name, (one, other) in ARMS.items()}
 for name, intervals in harm.items():
     print(f"{name:26}", "   ".join(f"passes {n}: {plots.points(gain)}" for n, gain in zip(passes, intervals, strict=True)))
 print(f"chosen for one pass: {lesson01_tuning.passes_arms(1)['distillation, tuned']}")
