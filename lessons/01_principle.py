@@ -462,7 +462,7 @@ def draw_pool(figure):
     axes.axhspan(low, high, color=figures.COLOURS["label"], alpha=0.4, label="best of labels only, 100 images")
     plots.band(axes, range(len(sizes)), [*by_size.values()], colour=figures.COLOURS["teacher"], label="with a teacher")
     (marker,) = axes.plot([], [], "D", color=figures.COLOURS["student"], markersize=11)
-    words = axes.text(0.98, 0.3, "", transform=axes.transAxes, ha="right", fontsize=13)
+    words = axes.text(0.02, 0.9, "", transform=axes.transAxes, fontsize=13)
     axes.set_xticks(range(len(sizes)), [f"{n:,}" for n in sizes])
     axes.set(xlabel="images without labels", ylabel="test accuracy (%)")
     axes.legend(loc="lower right")

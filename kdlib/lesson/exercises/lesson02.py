@@ -41,6 +41,8 @@ def _entropy(z, T, *, unit=1.0):
             lambda z, T: -_entropy(z, T),
         "the mean over the classes instead of the sum":
             lambda z, T: _entropy(z, T) / z.shape[-1],
+        "the temperature divides the probabilities, which no longer add up to one; it has to divide the logits":
+            lambda z, T: torch.special.entr(torch.softmax(z, -1) / T).sum(-1),
         "one number for the whole batch: one entropy for each row is asked for":
             lambda z, T: _entropy(z, T).mean(),
         "0 * log(0) is NaN: a class whose probability underflows has to add 0":
