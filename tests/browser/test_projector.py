@@ -101,7 +101,7 @@ def test_the_figures_of_a_lesson_stand_alone_and_obey_the_keyboard(open_page):
     with classroom("1", lab.ROOT / "notebooks") as url:
         page = open_page(url, 3, viewport={"width": 1280, "height": 800})
         headings = page.locator(".kd-slide h2").all_inner_texts()
-        assert len(headings) == 3 and headings[0].startswith("1. What does the teacher see")
+        assert len(headings) == 3 and headings[0].startswith("2. How does a student learn")
         outputs = page.locator(".jp-OutputArea-output").all()
         assert len(outputs) == 3 and all(output.locator(FIGURE).count() for output in outputs)
         page.keyboard.press("PageDown")
