@@ -148,9 +148,9 @@ def test_the_lessons_of_this_course_link_to_what_is_there_and_find_each_other_fr
                 assert Path(target).exists(), f"{copy.name}: {target}"
     assert links
     sources = [cell.source for cell in nbformat.read(made[0], 4).cells if cell.cell_type == "code"]
-    (source,) = (source for source in sources if "course.lessons" in source)
+    (source,) = (source for source in sources if "plan.table(" in source)
     shell = InteractiveShell()
-    shell.run_cell("from IPython.display import Markdown\nfrom kdlib.lesson import course")
+    shell.run_cell("from IPython.display import Markdown\nfrom kdlib.lesson import course, plan")
     table = shell.run_cell(source).result.data
     for copy in made:
         assert f"| [{copy.stem}]({copy.name}) |" in table
