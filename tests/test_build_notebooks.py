@@ -4,7 +4,9 @@ import json
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
@@ -80,12 +82,21 @@ def built(tmp_path_factory):
     return root
 
 
+def test_a_hint_is_shown_above_the_verdict_once_its_mark_is_taken_away(built):
+    learner = nbformat.read(built / "notebooks" / "01_tiny.ipynb", as_version=4)
+    learner.cells = learner.cells[:5]
+    learner.cells[4].source = learner.cells[4].source.removeprefix("# ")
+    NotebookClient(learner, kernel_name="python3").execute()
+    said = [output.get("data", {}).get("text/plain", "") for output in learner.cells[4].outputs]
+    assert len(said) == 2 and "int 1 of" in said[0] and "soften" in said[1], said
+
+
 def test_learner_gets_the_stub_and_the_twin_the_solution(built):
     learner = read(built / "notebooks" / "01_tiny.ipynb")
     solved = read(built / "notebooks" / "solutions" / "01_tiny.ipynb")
     stub, check = sources(learner)[3:5]
     assert "return ...  # your code here" in stub and "torch.softmax" not in stub
-    assert check.startswith('# hint("soften")') and check.endswith('check("soften", soften)')
+    assert check.startswith('# display(hint("soften"))') and check.endswith('check("soften", soften)')
     assert "return torch.softmax(logits / temperature, dim=-1)" in sources(solved)[3]
     assert sources(solved)[4] == 'check("soften", soften)'
     tags = [

@@ -189,3 +189,11 @@ def test_options_without_ranges_and_a_unit_that_is_no_word_are_refused():
         predict("Why?", ["yes", "no"])
     with pytest.raises(TypeError, match="unit=None must be a string"):
         predict("Why?", GAIN, unit=None)
+
+
+def test_a_question_that_is_asked_again_keeps_the_choice_and_another_question_has_none():
+    options = {"less": (None, 0), "more": (0, None)}
+    predict("Is it kept?", options).choice = "more"
+    assert predict("Is it kept?", options).choice == "more"
+    assert predict("Is it kept?", {"few": (None, 0), "many": (0, None)}).choice is None
+    assert predict("And here?", options).choice is None

@@ -91,7 +91,7 @@ def _expand(cell: nbformat.NotebookNode, solved: bool) -> Iterator[nbformat.Note
     text = exercise.solution_source() if solved else exercise.stub_source()
     tags = ["solution" if solved else "exercise", *cell.metadata.get("tags", ())]
     yield new_code_cell(text, metadata={"tags": tags})
-    offer = "" if solved else f'# hint("{name}")  # take the first "#" away for a hint; again for the next\n'
+    offer = "" if solved else f'# display(hint("{name}"))  # take the first "#" away for a hint; again for the next\n'
     yield new_code_cell(f'{offer}check("{name}", {name})', metadata={"tags": ["check"]})
 
 

@@ -13,6 +13,7 @@ Verdict = Literal["right", "near", "wrong"]
 
 UNDECIDED = "no single answer"  # how a comparison begins that the measurement leaves open; tools look for it
 _FRACTIONS = ("points", "%")  # units in which a measured fraction is shown a hundred times as large
+_chosen: dict[str, str | None] = {}  # by question: a cell that is run again keeps what its reader has clicked
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,10 @@ class Comparison:
 
 
 class Prediction(ipywidgets.VBox):
-    """A reader's choice among ranges. `choice` is the current one, None as long as nobody has chosen."""
+    """A reader's choice among ranges. `choice` is the current one, None as long as nobody has chosen.
+
+    Who clicks an option and then presses Shift+Enter runs the question's cell again: the choice stays.
+    """
 
     def __init__(self, question: str, options: Mapping[str, Range], unit: str):
         self.question = question
@@ -100,6 +104,9 @@ class Prediction(ipywidgets.VBox):
         self.unit = unit
         layout = ipywidgets.Layout(width="max-content", max_width="100%")
         self._buttons = ipywidgets.RadioButtons(options=list(options), value=None, layout=layout)
+        if _chosen.get(question) in self.options:
+            self._buttons.value = _chosen[question]
+        self._buttons.observe(lambda change: _chosen.update({question: change["new"]}), names="value")
         heading = ipywidgets.HTML(f"<strong>Predict.</strong> {html.escape(question)}")
         super().__init__([heading, self._buttons])
 

@@ -28,7 +28,8 @@ def stub(function: Callable, start: Callable | None = None) -> str:
         text = f"{_question(function)}\n{function.__name__} = ...  # your answer"
     elif start is None:
         margin = body[: len(body) - len(body.lstrip())]  # the body may stand within a loop that is given
-        text = f"{head}\n{margin}{_TODO}"
+        todo = _TODO if len(margin) == 4 else _TODO.removeprefix("return ")  # a loop goes on
+        text = f"{head}\n{margin}{todo}"
     else:
         text = f"{head}\n{_parts(start)[1]}"
     return _with_imports(text, function, start or function)
