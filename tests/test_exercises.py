@@ -63,7 +63,8 @@ def test_stubs_keep_signature_and_question_but_not_the_solution():
         assert "# ---" not in stub + solution, name
         assert stub != solution, name
         if exercise.start is None:
-            assert stub.endswith(("return ...  # your code here", "    ...  # your code here", f"{name} = ...  # your answer")), name
+            endings = ("return ...  # your code here", "    ...  # your code here", f"{name} = ...  # your answer")
+            assert stub.endswith(endings), name
 
 
 def test_no_name_shadows_what_lessons_import():
