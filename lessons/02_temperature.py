@@ -360,7 +360,7 @@ missing.compare(lost[24.0])
 #
 # Compare its value and its gradient with what you know by now.
 
-# %% exercise="repair_first_loss"
+# %% exercise="repair_soft_loss"
 
 # %% [markdown]
 # ## 4. What remains when the temperature grows without bound?
@@ -712,11 +712,6 @@ lab
 # The same temperature softens a sure prediction less than a torn one. Find the temperature for a wanted entropy.
 
 # %% exercise="temperature_for_entropy"
-
-# %% [markdown]
-# ### Exercise: repair another loss
-
-# %% exercise="repair_second_loss"
 
 # %% [markdown]
 # ### Does label smoothing spoil a teacher?

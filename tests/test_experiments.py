@@ -135,5 +135,5 @@ def test_labels_only_never_sees_the_pool(monkeypatch):
 
 def test_settings_of_a_tuning_are_found_by_what_they_hold():
     """False == 0.0, so a setting without smoothing must not count as one with a smoothing of zero."""
-    assert "temperature" not in lesson01_tuning.best_for(1, label_smoothing=0.0)
-    assert lesson01_tuning.best_for(1, temperature=2.0)["temperature"] == 2.0
+    assert "temperature" not in lesson01_tuning.best_for(1, "label_smoothing", 0.0)
+    assert lesson01_tuning.best_for(1, "temperature", 2.0)["temperature"] == 2.0

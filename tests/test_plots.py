@@ -111,4 +111,5 @@ def test_a_legend_of_nothing_is_refused():
 
 def test_intervals_in_words():
     assert plots.points(Interval(0.041, 0.032, 0.05)) == "+4.1 pp [+3.2, +5.0]"
+    assert plots.points(Interval(-0.0004, -0.002, 0.0004)) == "+0.0 pp [-0.2, +0.0]"
     assert plots.percent(Interval(0.812, 0.801, 0.823)) == "81.2 % [80.1, 82.3]"

@@ -197,7 +197,7 @@ def legend(figure: FigureBase) -> Legend:
 
 def points(interval: Interval) -> str:
     """An interval of fractions in words: "+4.1 pp [+3.2, +5.0]", in percentage points."""
-    mean, low, high = (100 * value for value in interval)
+    mean, low, high = (round(100 * value, 1) + 0.0 for value in interval)  # + 0.0: no "-0.0"
     return f"{mean:+.1f} pp [{low:+.1f}, {high:+.1f}]"
 
 

@@ -203,18 +203,11 @@ ANSWERS = {
     "softened_entropy": SOFTENED_ENTROPY,
     "temperature_for_entropy": TEMPERATURE_FOR_ENTROPY,
     "soft_gradient": SOFT_GRADIENT,
-    "repair_first_loss": Answers(
+    "repair_soft_loss": Answers(
         wrong={
             **WRONG_TERMS,
-            "T^2 got lost": term(factor=lambda T: 1),
             "It still does what it did": lambda s, t, T: T**2 * written_out(t, t, T),
-        },
-        right=RIGHT_TERMS,
-    ),
-    "repair_second_loss": Answers(
-        wrong={
-            **WRONG_TERMS,
-            "It still does what it did": term(factor=lambda T: 1),
+            "T^2 got lost": term(factor=lambda T: 1),
             "T makes up for half of it": term(factor=lambda T: T),
             "divided by T^2 instead of multiplied": term(factor=lambda T: 1 / T / T),
             "the logits are still divided by T": lambda s, t, T: written_out(s / T, t / T, T) / T**2,

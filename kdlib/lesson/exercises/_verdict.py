@@ -2,6 +2,7 @@
 
 import functools
 import html
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +34,7 @@ class Verdict:
 
     def _repr_html_(self) -> str:
         sign, colour = _SIGNS[self.status]
-        name, message = html.escape(self.name), html.escape(self.message)
+        name, message = html.escape(self.name), re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(self.message))
         return (
             f'<div role="status" style="border-left: 0.4em solid {colour}; padding: 0.3em 0.8em">'
             f"<strong>{sign} {name}: {self.status}.</strong> {message}</div>"

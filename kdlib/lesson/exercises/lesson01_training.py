@@ -40,7 +40,7 @@ def _loop_cases():
     return [case(20, 40, 2), case(21, 70, 1)]
 
 
-def _loop(inner, *, after_batch=lambda optimizer: optimizer.zero_grad()):
+def _loop(batch_loss, *, cleared=True, scheduled=True):
     """The given lines of `train_by_hand` around an inner part that makes one mistake."""
 
     def train(student, images, labels, teacher_logits, loss, epochs, seed):
@@ -50,10 +50,12 @@ def _loop(inner, *, after_batch=lambda optimizer: optimizer.zero_grad()):
         for epoch in range(epochs):
             torch.manual_seed(seed * 1_000_003 + epoch)
             for rows in torch.randperm(len(images)).tensor_split(batches):
-                inner(student, images, labels, teacher_logits, loss, rows).backward()
+                if cleared:
+                    optimizer.zero_grad()
+                batch_loss(student, images, labels, teacher_logits, loss, rows).backward()
                 optimizer.step()
-                schedule.step()
-                after_batch(optimizer)
+                if scheduled:
+                    schedule.step()
 
     return train
 
@@ -64,18 +66,6 @@ def _right_batch(student, images, labels, teacher_logits, loss, rows):
 
 def _loop_without_steps(student, images, labels, teacher_logits, loss, epochs, seed):
     loss(student(images), teacher_logits, labels).backward()
-
-
-def _loop_without_schedule(student, images, labels, teacher_logits, loss, epochs, seed):
-    batches = -(-len(images) // 32)
-    optimizer = torch.optim.AdamW(student.parameters(), lr=0.01, weight_decay=0.01)
-    torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=batches * epochs + 1)
-    for epoch in range(epochs):
-        torch.manual_seed(seed * 1_000_003 + epoch)
-        for rows in torch.randperm(len(images)).tensor_split(batches):
-            optimizer.zero_grad()
-            _right_batch(student, images, labels, teacher_logits, loss, rows).backward()
-            optimizer.step()
 
 
 @exercise(
@@ -91,7 +81,7 @@ def _loop_without_schedule(student, images, labels, teacher_logits, loss, epochs
     ],
     mistakes={
         "the gradients of all batches add up: set them to zero before each backward()":
-            _loop(_right_batch, after_batch=lambda optimizer: None),
+            _loop(_right_batch, cleared=False),
         "the teacher's logits are read by place in the batch; `rows` says which images these are":
             _loop(lambda s, x, y, v, loss, rows: loss(s(x[rows]), v[: len(rows)], y[rows])),
         "the labels are read by place in the batch; `rows` says which images these are":
@@ -103,7 +93,7 @@ def _loop_without_schedule(student, images, labels, teacher_logits, loss, epochs
         "no weight moves: it takes backward() for the gradients and optimizer.step() for the step":
             _loop_without_steps,
         "the learning rate never changes: the schedule wants a step after every batch":
-            _loop_without_schedule,
+            _loop(_right_batch, scheduled=False),
     },
 )  # fmt: skip
 def train_by_hand(student, images, labels, teacher_logits, loss, epochs, seed):

@@ -209,7 +209,7 @@ _TERM_MISTAKES = {
 }  # fmt: skip
 
 
-def _first_loss(student_logits, teacher_logits, temperature):
+def _soft_loss_as_found(student_logits, teacher_logits, temperature):
     # --- your code
     log_student = F.log_softmax(teacher_logits / temperature, dim=-1)
     soft_targets = F.softmax(teacher_logits / temperature, dim=-1)
@@ -220,7 +220,7 @@ def _first_loss(student_logits, teacher_logits, temperature):
 @exercise(
     cases=_repair_cases,
     probe=value_and_gradient,
-    start=_first_loss,
+    start=_soft_loss_as_found,
     hints=[
         "Print the loss for a few students. What do you notice?",
         "It is 0 whatever the student says: only the labels teach. Who is compared with whom?",
@@ -230,39 +230,6 @@ def _first_loss(student_logits, teacher_logits, temperature):
         **_TERM_MISTAKES,
         "T^2 got lost in the repair":
             lambda s, t, T: _term(s, t, T, factor=1.0),
-    },
-)  # fmt: skip
-def repair_first_loss(student_logits, teacher_logits, temperature):
-    """Repair: a distillation term with which students come out the same, whoever teaches them.
-
-    student_logits, teacher_logits: (batch, classes). Returns a scalar.
-    """
-    # --- your code
-    log_student = F.log_softmax(student_logits / temperature, dim=-1)
-    soft_targets = F.softmax(teacher_logits / temperature, dim=-1)
-    return temperature**2 * F.kl_div(log_student, soft_targets, reduction="batchmean")
-    # --- end
-
-
-def _second_loss(student_logits, teacher_logits, temperature):
-    # --- your code
-    log_student = F.log_softmax(student_logits / temperature, dim=-1)
-    soft_targets = F.softmax(teacher_logits / temperature, dim=-1)
-    return F.kl_div(log_student, soft_targets, reduction="batchmean")
-    # --- end
-
-
-@exercise(
-    cases=_repair_cases,
-    probe=value_and_gradient,
-    start=_second_loss,
-    hints=[
-        "Compute the loss at T = 1, 2, 4, 8 on the same logits. How does it fall?",
-        "Softening by T divides the gradient by about T^2. What makes up for that?",
-        "Multiply the divergence by `temperature**2`.",
-    ],
-    mistakes={
-        **_TERM_MISTAKES,
         "T makes up for half of it: the factor is T^2":
             lambda s, t, T: _term(s, t, T, factor=T),
         "divided by T^2 instead of multiplied: that makes it vanish twice as fast":
@@ -271,8 +238,8 @@ def _second_loss(student_logits, teacher_logits, temperature):
             lambda s, t, T: _term(s, t, T, factor=1.0, student_T=T**2, teacher_T=T**2),
     },
 )  # fmt: skip
-def repair_second_loss(student_logits, teacher_logits, temperature):
-    """Repair: a distillation term with which high temperatures look worse than they are.
+def repair_soft_loss(student_logits, teacher_logits, temperature):
+    """Repair: a distillation term with which students come out the same, whoever teaches them.
 
     student_logits, teacher_logits: (batch, classes). Returns a scalar.
     """

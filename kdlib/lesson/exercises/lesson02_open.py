@@ -9,14 +9,14 @@ from kdlib.metrics import paired_interval
         "Name the two arms, and the one thing in which they differ. Everything else has a value too: keep it.",
         """Both arms have the same seeds, at least five. If you want the best of several temperatures, find it by
         .accuracy("validation"), and ask .accuracy("test") of the arms that you report alone.""",
-        """`[lab.student(seed, method="distillation", temperature=2, epochs=5).accuracy("test") for seed in range(5)]`
+        """`[lab.student(seed, method="distillation", temperature=16, alpha=0.5).accuracy("test") for seed in range(5)]`
         is one arm; the other differs in the temperature; then `paired_interval`.""",
     ],
 )
 def temperature_on_trial(lab):
     """An experiment of your own. Answer one of these questions, or another of your choice:
 
-    - Is T = 2 better than T = 4 when training is short (epochs=5)?
+    - Is T = 2 better than T = 4 with 4,000 images (images=4000)?
     - Does a teacher at T = 1 teach more than the labels do (method="labels")?
     - Is T = 16 as good as T = 4 when the labels count half (alpha=0.5)?
 
@@ -26,8 +26,8 @@ def temperature_on_trial(lab):
     """
     # --- your code
     def arm(temperature):
-        setting = {"method": "distillation", "temperature": temperature, "epochs": 5}
+        setting = {"method": "distillation", "temperature": temperature, "alpha": 0.5}
         return [lab.student(seed, **setting).accuracy("test") for seed in range(5)]
 
-    return paired_interval(arm(2), arm(4))
+    return paired_interval(arm(16), arm(4))
     # --- end

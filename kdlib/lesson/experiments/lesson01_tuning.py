@@ -184,28 +184,26 @@ def hurts_tuning(passes: Sequence[int] = PASSES, seeds: Sequence[int] = TUNING_S
     return table.drop(columns="measured_on").rename(columns={"accuracy": "validation_accuracy"})
 
 
-def best_for(passes: int, **wanted: Any) -> Settings:
-    """The winner of the recorded tuning for so many passes, among the settings that have the values `wanted`."""
+def best_for(passes: int, name: str, value: float | None = None) -> Settings:
+    """The winner of the recorded tuning for so many passes, among settings that name this one (and give it a value)."""
     table = results.read("lesson01-hurts-tuning")
     rows = table[table["passes"] == passes]
-    fits = [wanted.items() <= json.loads(text).items() for text in rows["setting"]]
-    return best_of(rows[fits])
+    given = [json.loads(text).get(name) for text in rows["setting"]]
+    return best_of(rows[[one is not None and value in (None, one) for one in given]])
 
 
 def passes_arms(passes: int) -> dict[str, Settings]:
     """The students that are compared after so many passes."""
-    temperatures = [arm["temperature"] for arm in ARMS["distillation"]]
-    tuned = {f"T = {t:g}, tuned": best_for(passes, temperature=t) for t in temperatures}
-    smoothings = [best_for(passes, label_smoothing=arm["label_smoothing"]) for arm in ARMS["labels"]]
-    labels = max(smoothings, key=lambda s: _validation(passes, s))
-    taught = max(tuned.values(), key=lambda s: _validation(passes, s))
-    same_rate = {"labels only": {}, "T = 4": {"temperature": 4.0, "alpha": 0.9}}
-    return same_rate | {"labels, tuned": labels, "distillation, tuned": taught} | tuned
-
-
-def _validation(passes: int, setting: Settings) -> float:
-    table = results.read("lesson01-hurts-tuning")
-    return table[(table["passes"] == passes) & (table["setting"] == _text(setting))]["validation_accuracy"].mean()
+    return {
+        "labels only": {},
+        "T = 4": {"temperature": 4.0, "alpha": 0.9},
+        "labels, tuned": best_for(passes, "label_smoothing"),
+        "distillation, tuned": best_for(passes, "temperature"),
+        **{
+            f"T = {arm['temperature']:g}, tuned": best_for(passes, "temperature", arm["temperature"])
+            for arm in ARMS["distillation"]
+        },
+    }
 
 
 @experiment("lesson01-hurts")
