@@ -70,7 +70,7 @@ print(f"the teacher is right for {100 * metrics.accuracy(teacher_logits, test):.
 #
 # ### Exercise: soften the logits
 #
-# Write it, for logits of any size.
+# Write a function that does this, for logits of any size.
 
 # %% exercise="soften" tags=["projector"]
 
@@ -228,7 +228,7 @@ print(f"after two steps, the largest difference of any of the weights is {apart:
 
 # %% [markdown]
 # They do: after two steps the weights are the same but for rounding. Training multiplies such differences from step to
-# step, so in the end the two are equally good, but not copies. Keep it in mind: the last digit of a sum is enough to give
+# step, so in the end the two are about equally good, but not copies. Keep it in mind: the last digit of a sum is enough to give
 # another student.
 #
 # The hero of this lesson is the loss itself. Below are the two terms for one image, with a student that is trained for
@@ -419,8 +419,9 @@ widgets.strip(
 )
 
 # %% [markdown]
-# **What this says.** Raw, the student hardly ever says "boot". But the knowledge is there: in the soft targets of sneakers
-# and sandals, which say how much of a boot each of them is. One number brings it out, with or without labels of boots.
+# **What this says.** Raw, the student hardly ever says "boot". But the knowledge is there, and it can only have come from the
+# soft targets of other images, which say how much of a boot each of them is: the same correction does little for labels
+# only. One number brings it out, with or without labels of boots.
 # The price is in the precision: some sneakers become boots. Label smoothing, which knows nothing of boots, shows what the
 # bias alone can do. Hinton's own figures, on digits without a `3`: of 1,010 threes the raw student missed `133`, and `14`
 # after the correction, which was chosen on the test set.
