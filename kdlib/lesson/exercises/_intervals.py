@@ -55,23 +55,26 @@ PERCENT = Complaint(
 ORDER = Complaint("order", "The three numbers are right, but in another order: (mean, low, high).")
 
 
-def _paired(columns: Columns, *, degrees: int = 0, quantile: float = 0.975, ddof: int = 1, root: bool = True) -> Three:
+def paired(columns: Columns, *, degrees: int = 0, quantile: float = 0.975, ddof: int = 1, root: bool = True) -> Three:
+    """The paired 95 % interval, (mean, low, high), or one that goes wrong in a part of it."""
     differences = sum(columns)
     n = len(differences)
     error = differences.std(ddof=ddof) / (math.sqrt(n) if root else 1)
     return _around(differences.mean(), stats.t.ppf(quantile, degrees or n - 1) * error)
 
 
-def _unpaired(columns: Columns, quantile: Callable[[Columns], float]) -> Three:
+def unpaired(columns: Columns, quantile: Callable[[Columns], float]) -> Three:
+    """The interval of arms that are treated as unrelated; `quantile` is `pooled`, `welch` or another."""
     error = math.sqrt(sum(column.var(ddof=1) / len(column) for column in columns))
     return _around(sum(column.mean() for column in columns), quantile(columns) * error)
 
 
-def _pooled(columns: Columns) -> float:
+def pooled(columns: Columns) -> float:
+    """Student's t with the degrees of freedom of arms of one variance."""
     return stats.t.ppf(0.975, sum(len(column) - 1 for column in columns))
 
 
-def _welch(columns: Columns) -> float:
+def welch(columns: Columns) -> float:
     """Student's t with the degrees of freedom of Welch and Satterthwaite."""
     shares = [column.var(ddof=1) / len(column) for column in columns]
     below = sum(share**2 / (len(column) - 1) for share, column in zip(shares, columns, strict=True))
@@ -82,26 +85,27 @@ def _around(mean: float, half: float) -> Three:
     return mean, mean - half, mean + half
 
 
-def _reordered(columns: Columns, *places: int) -> Three:
-    right = _paired(columns)
+def reordered(columns: Columns, *places: int) -> Three:
+    """The three right numbers, at other places."""
+    right = paired(columns)
     return tuple(right[place] for place in places)
 
 
 _FORMULAS: list[tuple[Complaint | None, Callable[[Columns], Three]]] = [
-    (None, _paired),
-    (ORDER, lambda columns: _reordered(columns, 1, 0, 2)),
-    (ORDER, lambda columns: _reordered(columns, 1, 2, 0)),
-    (UNPAIRED, lambda columns: _unpaired(columns, _pooled)),
-    (UNPAIRED, lambda columns: _unpaired(columns, _welch)),
-    (UNPAIRED, lambda columns: _unpaired(columns, lambda _: stats.norm.ppf(0.975))),
-    (NORMAL, lambda columns: _paired(columns, degrees=MANY)),
-    (POPULATION, lambda columns: _paired(columns, ddof=0)),
-    (POPULATION, lambda columns: _paired(columns, ddof=0, degrees=MANY)),
-    (NO_ROOT, lambda columns: _paired(columns, root=False)),
-    (NO_ROOT, lambda columns: _paired(columns, root=False, degrees=MANY)),
-    (DEGREES, lambda columns: _paired(columns, degrees=len(columns[0]))),
-    (LEVEL, lambda columns: _paired(columns, quantile=0.95)),
-    (LEVEL, lambda columns: _paired(columns, quantile=0.995)),
+    (None, paired),
+    (ORDER, lambda columns: reordered(columns, 1, 0, 2)),
+    (ORDER, lambda columns: reordered(columns, 1, 2, 0)),
+    (UNPAIRED, lambda columns: unpaired(columns, pooled)),
+    (UNPAIRED, lambda columns: unpaired(columns, welch)),
+    (UNPAIRED, lambda columns: unpaired(columns, lambda _: stats.norm.ppf(0.975))),
+    (NORMAL, lambda columns: paired(columns, degrees=MANY)),
+    (POPULATION, lambda columns: paired(columns, ddof=0)),
+    (POPULATION, lambda columns: paired(columns, ddof=0, degrees=MANY)),
+    (NO_ROOT, lambda columns: paired(columns, root=False)),
+    (NO_ROOT, lambda columns: paired(columns, root=False, degrees=MANY)),
+    (DEGREES, lambda columns: paired(columns, degrees=len(columns[0]))),
+    (LEVEL, lambda columns: paired(columns, quantile=0.95)),
+    (LEVEL, lambda columns: paired(columns, quantile=0.995)),
 ]
 
 
@@ -125,8 +129,3 @@ def read(returned: list[float], columns: Columns) -> Reading | None:
             if all(abs(mine - scale * x) <= scale * CLOSE for mine, x in zip(returned, three, strict=True)):
                 return Reading(rank + (scale > 1), complaint or (PERCENT if scale > 1 else None))
     return None
-
-
-def paired(columns: Columns) -> Three:
-    """The paired 95 % interval: (mean, low, high)."""
-    return _paired(columns)

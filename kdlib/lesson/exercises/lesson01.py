@@ -11,6 +11,7 @@ from scipy import stats
 
 from kdlib.lesson.exercises._core import exercise
 from kdlib.lesson.exercises._inputs import logits
+from kdlib.lesson.exercises._intervals import MANY, paired, pooled, reordered, unpaired, welch
 from kdlib.lesson.exercises._observe import value_and_gradient
 
 # ------------------------------------------------------------------------------------ softened softmax
@@ -182,18 +183,8 @@ def _gain_cases():
     ]
 
 
-def _interval(with_teacher, labels_only, *, ddof=1, quantile=None, divide=True):
-    difference = np.subtract(with_teacher, labels_only)
-    n = len(difference)
-    error = difference.std(ddof=ddof) / (n**0.5 if divide else 1.0)
-    half = (stats.t.ppf(0.975, n - 1) if quantile is None else quantile(n)) * error
-    return difference.mean(), difference.mean() - half, difference.mean() + half
-
-
-def _unpaired(with_teacher, labels_only, equal_var):
-    test = stats.ttest_ind(with_teacher, labels_only, equal_var=equal_var)
-    interval = test.confidence_interval(0.95)
-    return np.mean(with_teacher) - np.mean(labels_only), interval.low, interval.high
+def _signed(with_teacher, labels_only):
+    return [np.array(with_teacher), -np.array(labels_only)]
 
 
 @exercise(
@@ -207,27 +198,27 @@ def _unpaired(with_teacher, labels_only, equal_var):
     ],
     mistakes={
         "unpaired: the two lists are treated as independent, which throws the pairing by seed away":
-            lambda a, b: _unpaired(a, b, equal_var=True),
+            lambda a, b: unpaired(_signed(a, b), pooled),
         "unpaired (Welch): the two lists are treated as independent, which throws the pairing by seed away":
-            lambda a, b: _unpaired(a, b, equal_var=False),
+            lambda a, b: unpaired(_signed(a, b), welch),
         "1.96 is for many runs; for a few, take Student's t with n - 1 degrees of freedom":
-            lambda a, b: _interval(a, b, quantile=lambda n: 1.96),
+            lambda a, b: paired(_signed(a, b), degrees=MANY),
         "the standard deviation instead of the standard error: divide by the root of n":
-            lambda a, b: _interval(a, b, divide=False),
+            lambda a, b: paired(_signed(a, b), root=False),
         "the population's standard deviation (n in the denominator); a sample needs n - 1, ddof=1":
-            lambda a, b: _interval(a, b, ddof=0),
+            lambda a, b: paired(_signed(a, b), ddof=0),
         "two things: a sample needs n - 1 below (ddof=1), and a few runs need Student's t instead of 1.96":
-            lambda a, b: _interval(a, b, ddof=0, quantile=lambda n: 1.96),
+            lambda a, b: paired(_signed(a, b), ddof=0, degrees=MANY),
         "the sign is turned round: the gain is with the teacher minus labels only":
-            lambda a, b: _interval(b, a),
+            lambda a, b: paired(_signed(b, a)),
         "the numbers are right, but in another order: (mean, low, high)":
-            lambda a, b: (_interval(a, b)[1], _interval(a, b)[0], _interval(a, b)[2]),
+            lambda a, b: reordered(_signed(a, b), 1, 0, 2),
         "the low end comes before the high one":
-            lambda a, b: (_interval(a, b)[0], _interval(a, b)[2], _interval(a, b)[1]),
+            lambda a, b: reordered(_signed(a, b), 0, 2, 1),
         "this is a 90 % interval: 95 % leaves 2.5 % on each side, so the quantile is 0.975":
-            lambda a, b: _interval(a, b, quantile=lambda n: stats.t.ppf(0.95, n - 1)),
+            lambda a, b: paired(_signed(a, b), quantile=0.95),
         "n degrees of freedom instead of n - 1":
-            lambda a, b: _interval(a, b, quantile=lambda n: stats.t.ppf(0.975, n)),
+            lambda a, b: paired(_signed(a, b), degrees=len(a)),
     },
 )  # fmt: skip
 def paired_gain(with_teacher, labels_only):
