@@ -577,8 +577,8 @@ print(laboratory)
 #   train on them.
 # - The number of images in each section was chosen because it shows something. In section 6 the labels took the strongest
 #   smoothing that was offered; more of it might have widened the gap.
-# - An interval by Student's t may reach beyond 100 %, as one of the precisions does: it treats the scatter as even on both
-#   sides. Intervals cover seeds, and with them samples of images; they do not cover other data sets or networks. The code takes
+# - An interval by Student's t may reach beyond what a share can be, as one of the precisions does: it treats the scatter as
+#   even on both sides. Intervals cover seeds, and with them samples of images; they do not cover other data sets or networks. The code takes
 #   yours: `data.load("folder:PATH")`.
 
 # %% [markdown]
