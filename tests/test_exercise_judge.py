@@ -191,15 +191,55 @@ def test_value_exercise_is_an_assignment_under_its_question():
     assert _source.solution(area) == question + "area = 8 * 8"
 
 
-def test_function_with_code_after_the_marked_region_is_refused():
-    def wrong(x):
-        # --- your code
-        y = x
-        # --- end
-        return y
+def test_a_stub_keeps_what_is_given_around_the_regions_and_returns_where_they_do():
+    def counter(start):
+        """Counts on."""
 
-    with pytest.raises(ValueError, match="wrong: the function must end with a region"):
-        _source.stub(wrong)
+        class Counter:
+            def __init__(self):
+                # --- your code
+                self.number = start
+                # --- end
+
+            def __call__(self, step):
+                # --- your code
+                self.number += step
+                return self.number
+                # --- end
+
+        return Counter()
+
+    stub, solved = _source.stub(counter), _source.solution(counter)
+    given = [line for line in stub.splitlines() if "..." not in line]
+    assert [line.strip() for line in stub.splitlines() if "..." in line] == [
+        "...  # your code here",
+        "return ...  # your code here",
+    ]
+    assert set(given) < set(solved.splitlines()) and given[0] == "def counter(start):"
+    assert given[-1] == "    return Counter()"
+    namespace = {}
+    exec(solved, namespace)  # noqa: S102 - the text under test is code
+    assert namespace["counter"](3)(4) == 7
+
+
+def test_a_function_without_a_whole_region_is_refused():
+    def unmarked(x):
+        return x
+
+    def half_marked(x):
+        # --- your code
+        return x
+
+    def marked_and_half(x):
+        # --- your code
+        x = 2 * x
+        # --- end
+        # --- your code
+        return x
+
+    for function in (unmarked, half_marked, marked_and_half):
+        with pytest.raises(ValueError, match=f"{function.__name__}: there must be a region from '# --- your code' to"):
+            _source.stub(function)
 
 
 def test_in_place_change_of_the_students_logits_is_seen():

@@ -1,6 +1,6 @@
 """The text of an exercise, cut from the source of its tested solution: a notebook's stub and solution.
 
-The solution's body stands between two marker comments that run to the end of the function:
+What the learner writes stands between two marker comments:
 
     def soften(logits, temperature):
         \"\"\"What the learner has to write.\"\"\"
@@ -8,41 +8,36 @@ The solution's body stands between two marker comments that run to the end of th
         return torch.softmax(logits / temperature, dim=-1)
         # --- end
 
-The stub keeps everything before the first marker, which may stand within a loop. An exercise of no arguments asks for
-a value: it becomes an assignment under its question.
+The stub keeps everything else: a region may stand within a loop or a class that is given, and there may be several of
+them. An exercise of no arguments asks for a value: it becomes an assignment under its question.
 """
 
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Callable
 
 BEGIN, END = "# --- your code", "# --- end"
-_TODO = "return ...  # your code here"
+_TODO = "...  # your code here"
 
 
 def stub(function: Callable, start: Callable | None = None) -> str:
     """The cell a learner starts from: to be written from nothing, or `start`, a function to be repaired."""
-    head, body = _parts(function)
     if asks_for_a_value(function):
         text = f"{_question(function)}\n{function.__name__} = ...  # your answer"
-    elif start is None:
-        margin = body[: len(body) - len(body.lstrip())]  # the body may stand within a loop that is given
-        todo = _TODO if len(margin) == 4 else _TODO.removeprefix("return ")  # a loop goes on
-        text = f"{head}\n{margin}{todo}"
     else:
-        text = f"{head}\n{_parts(start)[1]}"
+        text = _filled(function, _todo if start is None else lambda body: _bodies(start)[0])
     return _with_imports(text, function, start or function)
 
 
 def solution(function: Callable) -> str:
     """The same cell, solved."""
-    head, body = _parts(function)
     if asks_for_a_value(function):
-        answer = textwrap.dedent(body).replace("return ", f"{function.__name__} = ")
+        answer = textwrap.dedent(_bodies(function)[0]).replace("return ", f"{function.__name__} = ")
         text = f"{_question(function)}\n{answer}"
     else:
-        text = f"{head}\n{body}"
+        text = _filled(function, lambda body: body)
     return _with_imports(text, function, function)
 
 
@@ -54,14 +49,30 @@ def _question(function: Callable) -> str:
     return textwrap.indent(inspect.getdoc(function), "# ", predicate=lambda line: True)
 
 
-def _parts(function: Callable) -> tuple[str, str]:
-    """Signature with docstring and given lines; and the body between the markers."""
-    lines = _definition(function).splitlines()
-    marks = [next((i for i, line in enumerate(lines) if line.strip() == mark), None) for mark in (BEGIN, END)]
-    if None in marks or marks[1] != len(lines) - 1:
-        region = f"a region from {BEGIN!r} to {END!r}"
-        raise ValueError(f"{function.__name__}: the function must end with {region}")
-    return "\n".join(lines[: marks[0]]), "\n".join(lines[marks[0] + 1 : marks[1]])
+def _todo(body: str) -> str:
+    """What stands in the stub in place of a region: it returns where the region does."""
+    margin = body[: len(body) - len(body.lstrip())]
+    returns = any(line.startswith(f"{margin}return ") for line in body.splitlines())
+    return f"{margin}{'return ' if returns else ''}{_TODO}"
+
+
+def _filled(function: Callable, fill: Callable[[str], str]) -> str:
+    """The function without markers; in place of each region stands what `fill` makes of it."""
+    parts = _parts(function)
+    parts[1::2] = [f"{fill(body)}\n" for body in parts[1::2]]
+    return "".join(parts).rstrip()
+
+
+def _bodies(function: Callable) -> list[str]:
+    return _parts(function)[1::2]
+
+
+def _parts(function: Callable) -> list[str]:
+    """In turn, lines that are given and the body of a region between the markers."""
+    parts = re.split(rf"^ *{BEGIN}\n(.*?)\n *{END}(?:\n|$)", _definition(function), flags=re.MULTILINE | re.DOTALL)
+    if len(parts) == 1 or any(mark in part for part in parts for mark in (BEGIN, END)):
+        raise ValueError(f"{function.__name__}: there must be a region from {BEGIN!r} to {END!r}, or several")
+    return parts
 
 
 def _definition(function: Callable) -> str:

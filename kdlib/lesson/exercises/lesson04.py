@@ -1,4 +1,4 @@
-"""Exercises of lesson 04: what features carry, and how to compare them.
+"""Exercises of lesson 04 about the losses: a layer's attention, a hint and its regressor, a similarity to repair.
 
 The functions carry no annotations, because their text is the stub that a learner reads: shapes stand in the
 docstrings.
@@ -6,9 +6,10 @@ docstrings.
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from kdlib.lesson.exercises._core import exercise
-from kdlib.lesson.exercises._observe import value_and_gradient
+from kdlib.lesson.exercises._observe import ChangedInput, is_unfinished, value_and_gradient
 
 
 def _features(seed, *shape):
@@ -59,163 +60,158 @@ def attention_rows(features):
     # --- end
 
 
-# ------------------------------------------------------------------------------------ a regressor
+# ------------------------------------------------------------------------------------ a hint
 
 
-def _through(function, student_channels, teacher_channels, teacher_size):
-    """Probe: what becomes of a batch of student features, and how many weights that takes."""
-    torch.manual_seed(0)
-    regressor = function(student_channels, teacher_channels, teacher_size)
-    if regressor is None or regressor is ...:
-        return regressor
-    output = regressor(_features(0, 3, student_channels, 8, 8))
+class NoModule(Exception):
+    """Raised by the probe for a hint that is no module."""
+
+
+def _hint_in_use(build, student_channels, teacher_channels):
+    """Probe: what an optimizer gets of the hint; its loss and gradients where all its weights are 0.1.
+
+    So it does not matter how the weights were drawn, what they are called, or in what order they stand.
+    """
+    hint = build(student_channels, teacher_channels)
+    if is_unfinished(hint):
+        return hint
+    if not isinstance(hint, nn.Module):
+        raise NoModule(f"it returns a {type(hint).__name__}, where a module is asked for")
+    weights = [parameter for parameter in hint.parameters() if parameter.requires_grad]
+    for parameter in hint.parameters():
+        nn.init.constant_(parameter, 0.1)
+    maps = [_features(7, 3, student_channels, 5, 4), _features(8, 3, teacher_channels, 5, 4)]
+    leaves = [part.requires_grad_() for part in maps]
+    seen = [part.clone() for part in leaves]
+    loss = hint(*seen)
+    if is_unfinished(loss):
+        return loss
+    if not all(map(torch.equal, seen, leaves)):
+        raise ChangedInput
+    count = {"number of weights that are trained": sum(weight.numel() for weight in weights)}
+    return {**count, **_loss_and_gradients(loss, leaves, weights)} if weights else count
+
+
+def _loss_and_gradients(loss, maps, weights):
+    leaves = [*maps, *weights]
+    attached = isinstance(loss, torch.Tensor) and loss.requires_grad
+    found = torch.autograd.grad(loss.sum(), leaves, allow_unused=True) if attached else [None] * len(leaves)
+    pairs = zip(leaves, found, strict=True)
+    student, teacher, *of_weights = (torch.zeros_like(leaf) if g is None else g for leaf, g in pairs)
     return {
-        "output's shape": torch.tensor(output.shape),
-        "number of weights": sum(parameter.numel() for parameter in regressor.parameters()),
-        "answer to whether a tenth of the outputs is negative": float((output < 0).float().mean() > 0.1),
+        "loss": loss,
+        "gradient in the student's maps": student,
+        "gradient in the teacher's maps": teacher,
+        "length of the gradient in the regressor's weights": torch.cat([g.flatten() for g in of_weights]).norm(),
     }
 
 
-def _regressor(students, teachers, size, *, kernel=1, pool=True, relu=False):
-    layers = [torch.nn.Conv2d(students, teachers, kernel, padding=kernel // 2)]
-    layers += [torch.nn.AdaptiveAvgPool2d(size)] if pool else []
-    return torch.nn.Sequential(*layers, *([torch.nn.ReLU()] if relu else []))
+class _Hint(nn.Module):
+    def __init__(self, regressor, loss, *, detached=True):
+        super().__init__()
+        self.regressor, self.loss, self.detached = regressor, loss, detached
+
+    def forward(self, student_maps, teacher_maps):
+        return self.loss(self.regressor, student_maps, teacher_maps.detach() if self.detached else teacher_maps)
+
+
+class _NewInEveryCall(nn.Module):
+    def forward(self, student_maps, teacher_maps):
+        regressor = nn.Conv2d(student_maps.shape[1], teacher_maps.shape[1], 1)
+        return F.mse_loss(regressor(student_maps), teacher_maps.detach())
+
+
+def _hinted(compare=F.mse_loss, *, detached=True, behind=None, **convolution):
+    """A right hint but for its comparison, the gradient in the teacher, what stands behind its convolution, or that."""
+
+    def build(students, teachers):
+        layers = [nn.Conv2d(students, teachers, **{"kernel_size": 1, **convolution})]
+        regressor = nn.Sequential(*layers, *([behind] if behind else []))
+        return _Hint(regressor, lambda regressor, s, t: compare(regressor(s), t), detached=detached)
+
+    return build
 
 
 @exercise(
-    cases=lambda: [(4, 9, 4), (3, 5, 2), (6, 4, 8)],
-    probe=_through,
+    cases=lambda: [(4, 9), (6, 3)],
+    probe=_hint_in_use,
     hints=[
-        "Two things differ: the number of channels and the size of the map. Which layer changes which?",
-        "A 1x1 convolution changes channels; torch.nn.AdaptiveAvgPool2d(teacher_size) changes the size.",
-        "torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(...), torch.nn.Conv2d(..., kernel_size=1))",
+        """What has weights is made once, in `__init__`, and kept as an attribute: only so does the optimizer find it in
+        `hint.parameters()`. What happens to each batch stands in `forward`.""",
+        """`nn.Conv2d(student_channels, teacher_channels, kernel_size=1)` carries the student's maps to the teacher's
+        channels. The loss is a mean of squares; `teacher_maps.detach()` gets no gradient.""",
+        """In `__init__`: `self.regressor = nn.Conv2d(student_channels, teacher_channels, kernel_size=1)`. In `forward`:
+        `F.mse_loss(self.regressor(student_maps), teacher_maps.detach())`.""",
     ],
     mistakes={
-        "the channels fit, the size of the map does not":
-            lambda s, t, size: _regressor(s, t, size, pool=False),
-        "a 3x3 convolution fits too, with nine times the weights of the 1x1 that is asked for":
-            lambda s, t, size: _regressor(s, t, size, kernel=3),
-        "student and teacher are interchanged: the student's features go in":
-            lambda s, t, size: _regressor(t, s, size),
-        "a ReLU at the end: the regressor can then not reach a teacher's negative features":
-            lambda s, t, size: _regressor(s, t, size, relu=True),
-        "the size fits, the number of channels does not":
-            lambda s, t, size: torch.nn.AdaptiveAvgPool2d(size),
+        "it returns no module: an object of a class made from nn.Module, whose weights an optimizer can be given":
+            lambda s, t: lambda student, teacher: None,
+        "it has no weights that are trained: a regressor made in forward is a new one in every call; make it once, "
+        "in __init__, and keep it as an attribute":
+            lambda s, t: _NewInEveryCall(),
+        "the gradient reaches the teacher: its maps are the target, so detach() them":
+            _hinted(detached=False),
+        "no gradient reaches the student: its maps must not be detached":
+            lambda s, t: _Hint(nn.Conv2d(s, t, 1), lambda r, a, b: F.mse_loss(r(a.detach()), b)),
+        "the loss has no gradient: .item(), .detach() or torch.no_grad() cuts off the student and the regressor":
+            _hinted(lambda a, b: F.mse_loss(a, b).detach()),
+        "the teacher's maps go through the regressor; the student is to be carried to the teacher, not the other way":
+            lambda s, t: _Hint(nn.Conv2d(t, s, 1), lambda r, a, b: F.mse_loss(r(b), a)),
+        "a 3x3 convolution has nine times the weights of the 1x1 that is asked for":
+            _hinted(kernel_size=3, padding=1),
+        "the convolution has no bias: the teacher's maps may have another mean than the student's":
+            _hinted(bias=False),
+        "a ReLU behind the regressor: it can then not reach a teacher's negative features":
+            _hinted(behind=nn.ReLU()),
+        "the absolute error instead of the squared one":
+            _hinted(F.l1_loss),
+        "the sum of all squares; their mean is asked for":
+            _hinted(lambda a, b: (a - b).square().sum()),
+        "the sum for each image, averaged over the batch: divide by the channels and the positions too":
+            _hinted(lambda a, b: (a - b).square().sum() / len(a)),
+        "the sum over the channels, averaged over images and positions: divide by the channels too":
+            _hinted(lambda a, b: (a - b).square().sum(1).mean()),
+        "half of it: the mean is asked for without a factor 1/2":
+            _hinted(lambda a, b: (a - b).square().mean() / 2),
+        "the root of the mean: the mean of the squares itself is asked for":
+            _hinted(lambda a, b: (a - b).square().mean().sqrt()),
+        "the mean of all numbers is taken before the difference: each number has its own target":
+            _hinted(lambda a, b: (a.mean() - b.mean()).square()),
     },
 )  # fmt: skip
-def fitting_regressor(student_channels, teacher_channels, teacher_size):
-    """A module that carries student features to the teacher's shape: a 1x1 convolution with a bias for the
-    channels, average pooling for the size, and nothing behind them.
+def hint_with_regressor(student_channels, teacher_channels):
+    """A hint: a module that holds a regressor, which carries the student's maps to the teacher's number of channels.
 
-    It is called with (batch, student_channels, height, width) and
-    returns (batch, teacher_channels, teacher_size, teacher_size).
+    The regressor is a 1x1 convolution with a bias, and trained with the student. Called with student_maps
+    (batch, student_channels, height, width) and teacher_maps (batch, teacher_channels, height, width), the module
+    returns the mean of (regressor(student_maps) - teacher_maps)^2 over all numbers; the teacher gets no gradient.
     """
-    # --- your code
-    return torch.nn.Sequential(
-        torch.nn.AdaptiveAvgPool2d(teacher_size),
-        torch.nn.Conv2d(student_channels, teacher_channels, kernel_size=1),
-    )
-    # --- end
+
+    class Hint(nn.Module):
+        def __init__(self):
+            super().__init__()
+            # --- your code
+            self.regressor = nn.Conv2d(student_channels, teacher_channels, kernel_size=1)
+            # --- end
+
+        def forward(self, student_maps, teacher_maps):
+            # --- your code
+            return F.mse_loss(self.regressor(student_maps), teacher_maps.detach())
+            # --- end
+
+    return Hint()
 
 
-# ------------------------------------------------------------------------------------ Gram matrices
+# ------------------------------------------------------------------------------------ a real bug
 
 
 def _pairs():
     return [(_features(3, 4, 6), _features(4, 4, 9)), (_features(5, 3, 2, 3, 3), _features(6, 3, 5, 2, 2))]
 
 
-def _gram(features, *, normalize=True):
+def _gram(features):
     rows = features.flatten(1)
-    gram = rows @ rows.T
-    return F.normalize(gram, dim=1) if normalize else gram
-
-
-@exercise(
-    cases=_pairs,
-    probe=value_and_gradient,
-    hints=[
-        "Flatten each image's features to a row. Which product of the rows does not know how long they are?",
-        "rows @ rows.T is (batch, batch) for any number of features: the similarity of each pair of images.",
-        "Normalise each row of both matrices (F.normalize(gram, dim=1)), subtract, square, take the mean.",
-    ],
-    mistakes={
-        "the Gram matrices are not normalised: the layer with the larger activations dominates":
-            lambda s, t: (_gram(s, normalize=False) - _gram(t, normalize=False)).square().mean(),
-        "the features are normalised, not the rows of the Gram matrix":
-            lambda s, t: F.mse_loss(_gram(F.normalize(s.flatten(1), dim=1), normalize=False),
-                                    _gram(F.normalize(t.flatten(1), dim=1), normalize=False)),
-        "the sum over all pairs instead of their mean":
-            lambda s, t: (_gram(s) - _gram(t)).square().sum(),
-        "the absolute difference instead of the square":
-            lambda s, t: (_gram(s) - _gram(t)).abs().mean(),
-        "F.normalize(gram, 1) divides by the L1 norm: its second argument is p, not dim":
-            lambda s, t: (F.normalize(_gram(s, normalize=False), 1)
-                          - F.normalize(_gram(t, normalize=False), 1)).square().mean(),
-    },
-)  # fmt: skip
-def gram_difference(student_features, teacher_features):
-    """Compare two layers of different width without a regressor: the mean squared difference between their
-    (batch, batch) Gram matrices, each row of a Gram matrix divided by its L2 norm.
-
-    student_features, teacher_features: (batch, ...), sizes beyond the batch may differ. Returns a scalar.
-    """
-    # --- your code
-    student, teacher = student_features.flatten(1), teacher_features.flatten(1)
-    student_gram = F.normalize(student @ student.T, dim=1)
-    teacher_gram = F.normalize(teacher @ teacher.T, dim=1)
-    return (student_gram - teacher_gram).square().mean()
-    # --- end
-
-
-# ------------------------------------------------------------------------------------ which layers
-
-
-def _networks():
-    shallow = [14, 7, 4]
-    return [(shallow, [28, 14, 7]), ([28, 14, 14, 7], [28, 28, 14, 7, 7]), ([16, 8], [32, 16, 16, 8, 4])]
-
-
-def _paired(students, teachers, *, last=True, order=1):
-    pairs = []
-    for size in sorted(set(students) & set(teachers), reverse=True):
-        rows = [[i for i, other in enumerate(sizes) if other == size] for sizes in (students, teachers)]
-        pairs.append([found[-1 if last else 0] for found in rows][::order])
-    return torch.tensor(pairs)
-
-
-@exercise(
-    cases=_networks,
-    hints=[
-        "Layers that see the image at the same resolution can be compared position by position.",
-        "For each size that both networks have, take the last layer of that size in each of them.",
-        "last = {size: position for position, size in enumerate(sizes)} keeps the last position of a size.",
-    ],
-    mistakes={
-        "the first layer of each size: the last one has done all that the network does at that size":
-            lambda s, t: _paired(s, t, last=False),
-        "each pair is (teacher, student); the student comes first":
-            lambda s, t: _paired(s, t, order=-1),
-        "paired by their number: a student's second layer need not have the size of a teacher's second":
-            lambda s, t: torch.tensor([[i, i] for i in range(min(len(s), len(t)))]),
-        "from deep to shallow; from shallow to deep is asked for":
-            lambda s, t: _paired(s, t).flip(0),
-    },
-)  # fmt: skip
-def layer_pairs(student_sizes, teacher_sizes):
-    """Which layers to compare: for each map size that both networks have, the last layer of that size in each.
-
-    student_sizes, teacher_sizes: the map size after every layer, never growing. Returns a tensor (pairs, 2)
-    of positions (student layer, teacher layer), from shallow to deep.
-    """
-    # --- your code
-    student = {size: position for position, size in enumerate(student_sizes)}
-    teacher = {size: position for position, size in enumerate(teacher_sizes)}
-    return torch.tensor([[student[size], teacher[size]] for size in student if size in teacher])
-    # --- end
-
-
-# ------------------------------------------------------------------------------------ a real bug
+    return rows @ rows.T
 
 
 def _by_position(student_features, teacher_features):
@@ -233,7 +229,7 @@ def _unit_rows(gram):
 
 def _similarity(student, teacher, *, normalize=_unit_rows, divisor=None):
     student_gram, teacher_gram = (
-        normalize(_gram(features, normalize=False)) for features in (student, teacher)
+        normalize(_gram(features)) for features in (student, teacher)
     )
     return (student_gram - teacher_gram).square().sum() / (divisor or len(student) ** 2)
 
@@ -259,8 +255,8 @@ def _similarity(student, teacher, *, normalize=_unit_rows, divisor=None):
     },
 )  # fmt: skip
 def repair_similarity(student_features, teacher_features):
-    """Repair: from a public library, where this similarity-preserving loss was many times too small for years.
-    Each row of a Gram matrix is to have L2 norm 1.
+    """Repair: from a public library, where this similarity-preserving loss was many times too small for years. Meant
+    is the mean squared difference of the two (batch, batch) Gram matrices, in each of which every row has length 1.
 
     student_features, teacher_features: (batch, ...). Returns a scalar.
     """
