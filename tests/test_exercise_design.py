@@ -11,6 +11,7 @@ from kdlib.metrics import paired_interval
 
 OPEN = [name for name in exercises.names() if exercises.get(name).is_open]
 TEACHER = {"method": "distillation", "temperature": 4, "alpha": 0.9}
+HINT = {"features": "hint", "weight": 1}
 
 
 def compared(one, other):
@@ -40,6 +41,12 @@ def test_every_question_that_an_exercise_offers_can_be_answered():
             ({**TEACHER, "images": 100, "alpha": 1}, {**TEACHER, "images": 100, "alpha": 0.5}),
             ({**TEACHER, "alpha": 0.25, "temperature": 8}, {**TEACHER, "alpha": 0.25, "temperature": 2}),
         ],
+        "feature_on_trial": [
+            ({**HINT, "images": 200}, {"features": "none", "images": 200}),
+            ({**HINT, "images": 200}, {"features": "hint of an untrained teacher", "images": 200}),
+            ({**TEACHER, "temperature": 2, "features": "relational"}, {**TEACHER, "temperature": 2}),
+            ({**TEACHER, "images": 100, "features": "relational"}, {**TEACHER, "images": 100}),
+        ],
     }
     assert set(questions) == set(OPEN)
     for name, arms in questions.items():
@@ -68,6 +75,55 @@ def test_a_gain_is_the_teacher_minus_the_labels_but_of_two_temperatures_either_m
         (cold, TEACHER, None),
     ]:
         assert exercises.check("teacher_or_more", compared(one, other)).diagnosis == diagnosis, (one, other)
+
+
+def test_a_gain_of_features_is_the_arm_with_them_minus_the_arm_without():
+    labels, untrained = {"method": "labels"}, {"features": "hint of an untrained teacher"}
+    for one, other, diagnosis in [
+        (HINT, labels, None),
+        (labels, HINT, "sign"),
+        ({**HINT, "weight": 0}, HINT, "sign"),
+        ({**TEACHER, **HINT}, TEACHER, None),
+        (TEACHER, {**TEACHER, **HINT}, "sign"),
+        (HINT, untrained, None),
+        (untrained, HINT, None),
+        ({**HINT, "weight": 10}, HINT, None),
+        ({**TEACHER, **HINT}, labels, "several changes"),
+        ({**HINT, "weight": 10}, untrained, "several changes"),
+    ]:
+        assert exercises.check("feature_on_trial", compared(one, other)).diagnosis == diagnosis, (one, other)
+    idle = exercises.check("feature_on_trial", compared({"features": "none"}, {**HINT, "weight": 0}))
+    assert idle.diagnosis == "no control"
+
+
+def test_a_weight_that_validation_chose_for_the_features_is_no_second_change():
+    def chosen(lab, weights, **arm):
+        return max(weights, key=lambda weight: on_validation(lab, range(90, 93), weight=weight, **arm))
+
+    def against_labels(lab):
+        weight = chosen(lab, (0.1, 1, 10), features="hint")
+        return compared({"features": "hint", "weight": weight}, {"method": "labels"})(lab)
+
+    verdict = exercises.check("feature_on_trial", against_labels)
+    assert verdict.passed and "features='hint' against features='none'" in verdict.message
+
+    names = ("hint", "hint of an untrained teacher")
+    weights = next(
+        pair
+        for pair in itertools.combinations(range(1, 30), 2)
+        if len({chosen(Rehearsal(features=names), pair, features=name) for name in names}) == 2
+    )
+
+    def both_chosen(lab):
+        on_validation(lab, range(90, 93))  # an arm that has no weight was looked at too
+        return compared(*({"features": n, "weight": chosen(lab, weights, features=n)} for n in names))(lab)
+
+    def one_chosen(lab):
+        best = chosen(lab, (30, 100), features=names[0])
+        return compared({"features": names[0], "weight": best}, {"features": names[1], "weight": 1})(lab)
+
+    assert exercises.check("feature_on_trial", both_chosen).passed
+    assert exercises.check("feature_on_trial", one_chosen).diagnosis == "tuned on one side"
 
 
 def test_a_temperature_that_validation_chose_for_the_teacher_is_no_second_change():
@@ -136,6 +192,14 @@ def test_a_rate_that_one_arm_chose_and_the_other_did_not_is_unfair():
 
     verdict = exercises.check("teacher_or_more", design)
     assert verdict.diagnosis == "tuned on one side" and "try the same values for both" in verdict.message
+
+
+def test_an_arm_that_lacks_one_of_the_changed_settings_may_have_been_looked_at_on_validation():
+    def design(lab):
+        on_validation(lab, method="labels")
+        return compared({**TEACHER, "temperature": 2, "alpha": 0.5}, TEACHER)(lab)
+
+    assert exercises.check("teacher_or_more", design).diagnosis == "several changes"
 
 
 def test_pairs_are_made_by_seed_and_not_by_place():

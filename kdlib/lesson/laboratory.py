@@ -23,65 +23,17 @@ from torch import Tensor
 from kdlib import _checks, data, metrics, models, teachers, training
 from kdlib._checks import checked
 from kdlib.data import ImageDataset, ImageSplit
+from kdlib.features import FeatureTerm
 from kdlib.inference import predict_logits
 from kdlib.lesson import profiles
+from kdlib.lesson.laboratory_settings import NO_FEATURES, Setting, all_settings, refuse_half_said, with_effect
 from kdlib.training.objectives import smoothed
 
 Settings = dict[str, Any]
 LogitsOf = Callable[[ImageSplit], Tensor]  # a teacher: the logits of a split, a row an image
+TermsOf = Callable[[ImageSplit, float, int], list[FeatureTerm]]  # of the student's images, the weight and the seed
 SPLITS = ("validation", "test")
 COURSE_TEACHER = "the course's"
-OF_THE_TEACHER = ("teacher", "temperature", "alpha")  # without effect on a student that learns from labels alone
-
-
-@dataclass(frozen=True, repr=False)
-class Setting:
-    """What may be chosen: one of the words in `allowed`, or a number from the first to the second of `allowed`."""
-
-    default: Any
-    allowed: tuple
-
-    @property
-    def is_word(self) -> bool:
-        return isinstance(self.default, str)
-
-    def checked(self, name: str, value: Any) -> Any:
-        """The value, as a word, a whole number (where the default is one) or any number.
-
-        Raises:
-            ValueError: it is not allowed.
-            TypeError: it is no number where one is asked for.
-        """
-        if self.is_word:
-            if value not in self.allowed:
-                raise ValueError(f"{name} must be one of {', '.join(self.allowed)}; got {value!r}")
-            return value
-        rule = _checks.positive_integer if isinstance(self.default, int) else _checks.finite_number
-        number, (low, high) = rule(name, value), self.allowed
-        if not low <= number <= high:
-            raise ValueError(f"{name} must be from {low:g} to {high:g}, got {value}")
-        return number
-
-    def __repr__(self) -> str:
-        allowed = " or ".join(self.allowed) if self.is_word else "{:g} to {:g}".format(*self.allowed)
-        return f"{allowed} (where nothing is said: {self.default})"
-
-
-def _all_settings(images: int, epochs: int, teacher_names: Iterable[str]) -> dict[str, Setting]:
-    names = tuple(teacher_names)
-    settings = {
-        "method": Setting("labels", ("labels", "distillation")),
-        "teacher": Setting(names[0], names),
-        "temperature": Setting(4.0, (0.1, 100.0)),
-        "alpha": Setting(0.9, (0.0, 1.0)),
-        "images": Setting(images, (20, 9000)),
-        "epochs": Setting(epochs, (1, 200)),
-        "learning_rate": Setting(training.LEARNING_RATE, (1e-5, 1.0)),
-        "label_smoothing": Setting(0.0, (0.0, 0.9)),
-    }
-    if len(names) == 1:
-        del settings["teacher"]
-    return settings
 
 
 @dataclass(frozen=True)
@@ -144,28 +96,17 @@ class Room:
                 such as the temperature where method="labels", make no other student.
 
         Raises:
-            ValueError: no such setting, a value that is not allowed, or a setting of the teacher where no method is
-                given.
+            ValueError: no such setting, a value that is not allowed, a setting of the teacher where no method is
+                given, or a weight where no features are.
             TypeError: a number is asked for.
         """
         for name in settings:
             if name not in self.settings:
                 raise ValueError(f"unknown setting {name!r}; this laboratory has {', '.join(self.settings)}")
-        for name in OF_THE_TEACHER:
-            if name in settings and "method" not in settings:
-                raise ValueError(f'{name} is for students of a teacher: say method="distillation" as well')
+        refuse_half_said(settings)
         chosen = {n: self.settings[n].checked(n, value) for n, value in settings.items()}
-        return Student(self, seed, self._with_effect(chosen))
-
-    def _with_effect(self, chosen: Settings) -> tuple[tuple[str, Any], ...]:
         every = {name: chosen.get(name, setting.default) for name, setting in self._known.items()}
-        if every["method"] == "labels" or every["alpha"] == 0:
-            every["method"] = "labels"
-            for name in OF_THE_TEACHER:
-                every.pop(name, None)
-        elif every["alpha"] == 1:
-            del every["label_smoothing"]  # of a term that has no weight
-        return tuple(every.items())
+        return Student(self, seed, with_effect(every))
 
     def measure(self, student: Student, split: str) -> float:
         """The student's accuracy; it is put on record that somebody looked at it."""
@@ -211,10 +152,13 @@ class Laboratory(Room):
         images, epochs: what is taken where nothing is said.
         teachers: by name, functions that give the logits of a split, the first being taken where nothing is said;
             by default there is only the course's teacher, and no setting `teacher`.
+        features: by name, functions (the student's images, weight, seed) that give the feature losses with their
+            weights and with the teacher's features of these images. They are added to the losses of the method, and
+            the settings `features` and `weight` choose them; by default there are none, and no such settings.
         settings: the names of those that may be chosen; by default all.
 
     Raises:
-        ValueError: an unknown profile or setting, no teacher, or numbers that are not allowed.
+        ValueError: an unknown profile or setting, no teacher, features called "none", or numbers that are not allowed.
     """
 
     def __init__(
@@ -224,12 +168,14 @@ class Laboratory(Room):
         images: int = 1000,
         epochs: int = 20,
         teachers: Mapping[str, LogitsOf] | None = None,
+        features: Mapping[str, TermsOf] | None = None,
         settings: Iterable[str] | None = None,
     ) -> None:
         self._teachers = {COURSE_TEACHER: course_teacher} if teachers is None else dict(teachers)
         if not self._teachers:
             raise ValueError("teachers={}: there must be one at least")
-        super().__init__(_all_settings(images, epochs, self._teachers), settings)
+        self._features = dict(features or {})
+        super().__init__(all_settings(images, epochs, self._teachers, self._features), settings)
         for name, value in {"images": images, "epochs": epochs}.items():
             self._known[name].checked(name, value)
         self._quick = profiles.get(profile).name == "ci"
@@ -255,14 +201,17 @@ class Laboratory(Room):
             "task_loss": smoothed(settings.get("label_smoothing", 0.0)),
             "progress": False,
         }
-        if settings["method"] == "labels":
+        features = settings.get("features", NO_FEATURES)
+        if settings["method"] == "labels" and features == NO_FEATURES:
             training.train(student, transfer_set, **recipe)
             return
+        if features != NO_FEATURES:
+            recipe["features"] = self._features[features](transfer_set, settings["weight"], seed)
+        mix = {name: settings[name] for name in ("temperature", "alpha") if name in settings} or {"alpha": 0}
         name = settings.get("teacher", next(iter(self._teachers)))
         key = (name, seed, images)
         if key not in self._targets:
             self._targets[key] = self._teachers[name](transfer_set)
-        mix = {"temperature": settings["temperature"], "alpha": settings["alpha"]}
         training.distill(student, self._targets[key], transfer_set, **mix, **recipe)
 
     def _place(self) -> str:
@@ -312,9 +261,13 @@ class Rehearsal(Room):
     """
 
     def __init__(
-        self, *, teachers: Iterable[str] = (COURSE_TEACHER,), settings: Iterable[str] | None = None
+        self,
+        *,
+        teachers: Iterable[str] = (COURSE_TEACHER,),
+        features: Iterable[str] = (),
+        settings: Iterable[str] | None = None,
     ) -> None:
-        super().__init__(_all_settings(1000, 20, teachers), settings)
+        super().__init__(all_settings(1000, 20, teachers, features), settings)
 
     def _accuracies(self, seed: int, settings: Settings) -> dict[str, float]:
         of_the_seed = random.Random(f"seed {seed}").gauss(0, 0.03)

@@ -84,7 +84,11 @@ def exercise(
 
 
 def open_experiment(
-    *, hints: list[str], settings: Sequence[str] | None = None, teachers: Sequence[str] = (COURSE_TEACHER,)
+    *,
+    hints: list[str],
+    settings: Sequence[str] | None = None,
+    teachers: Sequence[str] = (COURSE_TEACHER,),
+    features: Sequence[str] = (),
 ) -> Callable[[Callable], Callable]:
     """Register the decorated function of a laboratory as a solution of the open experiment that bears its name.
 
@@ -92,12 +96,13 @@ def open_experiment(
 
     Args:
         hints: as `Exercise`.
-        settings, teachers: as those of the `Laboratory` in which the lesson then runs the learner's function.
+        settings, teachers, features: as those of the `Laboratory` in which the lesson then runs the learner's function;
+            of teachers and features the names.
     """
 
     def register(solve: Callable) -> Callable:
         def cases() -> list[tuple]:
-            return [(Rehearsal(teachers=teachers, settings=settings),)]
+            return [(Rehearsal(teachers=teachers, features=features, settings=settings),)]
 
         REGISTRY[solve.__name__] = Exercise(solve, cases, hints, mistakes={}, is_open=True)
         return solve

@@ -15,6 +15,7 @@ from kdlib.lesson.exercises._intervals import Complaint
 from kdlib.lesson.exercises._observe import Outcome, observe
 from kdlib.lesson.exercises._verdict import CORRECT, UNFINISHED, WRONG, Verdict
 from kdlib.lesson.laboratory import Rehearsal, as_text
+from kdlib.lesson.laboratory_settings import NO_FEATURES
 
 FEWEST_SEEDS = 5
 SIGNS = (1, -1, -1, 1)  # of the arms compared: a - b, or (a - b) - (c - d)
@@ -101,7 +102,10 @@ def _is_rectangle(a: Arm, b: Arm, c: Arm, d: Arm) -> bool:
 
 
 def _differences(a: Arm, b: Arm) -> dict[str, tuple]:
-    """The settings in which two arms differ, with both values. One that only one arm has comes with its method."""
+    """The settings in which two arms differ, with both values.
+
+    One that only one arm has, such as the temperature or the weight, comes with its method or its features.
+    """
     first, second = dict(a), dict(b)
     return {n: (first[n], second[n]) for n in first if n in second and first[n] != second[n]}
 
@@ -201,7 +205,7 @@ _UNTRIED = Complaint("untried", "A setting differs that no arm was tried with on
 
 def _about_tuning(studied: str, tuned: set[str], validated: Record, arms: tuple[Arm, ...]) -> Complaint | None:
     """Whether the settings `tuned` may differ beside the one that is studied, as both arms chose them fairly."""
-    sides = [[v for v in validated if dict(v)[studied] == dict(arm)[studied]] for arm in arms]
+    sides = [[v for v in validated if dict(v).get(studied) == dict(arm)[studied]] for arm in arms]
     for name in sorted(tuned):
         tried = [{dict(other).get(name) for other in side} - {None} for side in sides]
         if max(map(len, tried)) < 2:
@@ -238,8 +242,9 @@ def _about_sign(arms: tuple[Arm, ...]) -> Complaint | None:
     """Where one arm is plainly the control, it is subtracted; of two temperatures either may be."""
     changed = _differences(*arms[:2])
     with_teacher = changed.get("method", ("", ""))[1] == "distillation"
+    with_features = changed.get("features", ("", ""))[0] == NO_FEATURES
     smoothed = [*changed] == ["label_smoothing"] and changed["label_smoothing"][0] == 0
-    if len(arms) == 2 and (with_teacher or smoothed):
+    if len(arms) == 2 and (with_teacher or with_features or smoothed):
         return Complaint(
             "sign",
             "The sign is turned round: a gain is the arm with the treatment minus its control, so that it is above "
