@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,11 +30,17 @@ def command(*arguments: object) -> list[str]:
 
 
 @contextlib.contextmanager
-def serving(models: Sequence[Path], *options: str) -> Iterator[Served]:
-    """Serve these models on a free port until the block ends."""
+def serving(
+    models: Sequence[Path], *options: str, before: Callable[[], None] | None = None
+) -> Iterator[Served]:
+    """Serve these models on a free port until the block ends; `before` is called in the new process."""
     environment = dict(os.environ, PYTHONPATH=str(CHECKOUT))
     process = subprocess.Popen(
-        command(*models, "--port", 0, *options), env=environment, stdout=subprocess.PIPE, text=True
+        command(*models, "--port", 0, *options),
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=before,
     )
     try:
         line = process.stdout.readline()

@@ -1,11 +1,13 @@
 """`kdlib serve`: the application behind waitress, on one port, for strangers too.
 
 waitress reads requests in one thread and answers them in a few others, so a client that sends slowly holds no
-thread. Three things are changed here: its own error messages are JSON like those of the application, a refused
-upload is let run out so that its sender gets to read the refusal, and the time for sending a request is limited
-as a whole, not per byte.
+thread. Four things are changed here: its own error messages are JSON like those of the application, a refused
+upload is let run out so that its sender gets to read the refusal, the time for sending a request is limited as a
+whole, not per byte, and clients that let the server wait hold their places only until somebody else needs them:
+however many connections are opened, `CONNECTIONS` at most are held, and a new one is taken at once.
 """
 
+import contextlib
 import ctypes
 import errno
 import json
@@ -15,13 +17,16 @@ import signal
 import socket
 import time
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from os import PathLike
 
+from flask import Flask
 from PIL import Image
-from waitress import create_server
+from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
+from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask
 from waitress.utilities import RequestEntityTooLarge
 
@@ -30,7 +35,8 @@ from kdlib.deploy.webapp.app import HEADERS, MAX_BYTES, create_app
 from kdlib.deploy.webapp.classifier import load
 
 THREADS = 8  # more than `images.QUEUE`: some are left for small pictures while large ones wait
-CONNECTIONS = 100
+CONNECTIONS = 100  # each may hold a request that has not arrived as a whole, of up to MAX_BYTES
+FILES = 40  # that the process opens besides: its own, and what it reads to answer
 SECONDS = 30  # for sending a request, or between two
 M_MMAP_THRESHOLD = -3  # as in glibc's malloc.h
 KEPT_BYTES = 256 * 2**10  # freed pieces of memory up to this size are kept for later
@@ -62,11 +68,10 @@ def serve(paths: Sequence[str | PathLike], *, host: str = "127.0.0.1", port: int
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # warns whenever a request has to wait
-    server = create_server(
-        create_app(classifiers),
+    adjustments = Adjustments(
         sockets=[listening],
         threads=THREADS,
-        connection_limit=CONNECTIONS,
+        connection_limit=_places(),
         channel_timeout=SECONDS,
         cleanup_interval=5,
         max_request_body_size=MAX_BYTES + 1,  # the first size that waitress refuses
@@ -76,7 +81,7 @@ def serve(paths: Sequence[str | PathLike], *, host: str = "127.0.0.1", port: int
         log_socket_errors=False,
         asyncore_use_poll=True,
     )
-    server.channel_class = Channel
+    server = HTTPServer(create_app(classifiers), listening, adjustments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     names = " and ".join(classifier.name for classifier in classifiers)
     print(f"Serving {names} at {_address(listening)} (Ctrl-C ends it)", flush=True)
@@ -92,6 +97,16 @@ def _return_freed_memory() -> None:
     library = ctypes.CDLL(None) if os.name == "posix" else None
     if hasattr(library, "mallopt"):  # not so in other C libraries
         library.mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
+
+
+def _places() -> int:
+    """How many connections are held: `CONNECTIONS`, or fewer where this process may not open as many files."""
+    try:
+        import resource
+    except ImportError:  # on Windows, where the number of files is no limit for connections
+        return CONNECTIONS
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CONNECTIONS if files == resource.RLIM_INFINITY else min(CONNECTIONS, max(files - FILES, THREADS))
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -209,3 +224,51 @@ class Channel(HTTPChannel):
         request = self.request
         if request is not None:  # it is not complete yet: what arrived does not buy it more time
             self.last_activity = request.began
+
+    def drop(self) -> None:
+        """Close the connection in this turn of the loop, even if its client reads nothing.
+
+        It is not closed here: the number of its file would go to the next connection, with what the system has
+        already reported of this one.
+        """
+        self.will_close = True
+        with contextlib.suppress(OSError):  # the client has closed it: then there is nothing left to end
+            self.socket.shutdown(socket.SHUT_RDWR)  # the loop hears of this even where the buffer is full
+
+
+class HTTPServer(TcpWSGIServer):
+    """Keeps a place free for the next connection, at the expense of those that let the server wait.
+
+    Args:
+        application: answers the requests.
+        listening: a bound socket.
+        adjustments: of waitress.
+    """
+
+    channel_class = Channel
+
+    def __init__(self, application: Flask, listening: socket.socket, adjustments: Adjustments):
+        about = (listening.family, listening.type, listening.proto, listening.getsockname())
+        super().__init__(application, {}, _sock=listening, adj=adjustments, sockinfo=about, bind_socket=False)
+
+    def readable(self) -> bool:
+        """Whether a new connection is taken: not if a request is being answered on every other."""
+        if len(self._map) >= self.adj.connection_limit - 1:
+            self._drop_one()
+        return super().readable()
+
+    def accept(self) -> tuple[socket.socket, tuple] | None:
+        """Take a connection; where the system has no file left for it, one is freed for the next attempt."""
+        try:
+            return super().accept()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self._drop_one()
+            raise  # waitress tries again
+
+    def _drop_one(self) -> None:
+        """Drop the connection that has let the server wait longest, of the address with the most such ones."""
+        waiting = [channel for channel in list(self.active_channels.values()) if not channel.requests]
+        held = Counter(channel.addr[0] for channel in waiting)
+        if waiting:
+            max(waiting, key=lambda channel: (held[channel.addr[0]], -channel.last_activity)).drop()
