@@ -1,12 +1,14 @@
-"""What `kdlib serve` costs, and whether a hostile client slows an honest one.
+"""What `kdlib serve` costs, and whether hostile clients slow an honest one.
 
-    python benchmarks/serve.py [MODEL.onnx ...] [--requests 1000] [--hostile 1000]
+    python benchmarks/serve.py [MODEL.onnx ...] [--requests 1000] [--idle 150] [--hostile 1000]
 
 Without a model, an untrained tiny-cnn for grey 28-pixel images is exported and served. Printed are the processor
 seconds until the server's first answer, its memory, its requests per second (a client that asks one after the
-other on one connection; and per processor second of the server, which a busy machine does not change), and then
-the honest client's latency while a second client sends hostile uploads one after the other: pictures as large as
-the limits allow in every format, decompression bombs, damaged and random files, broken forms, endless bodies.
+other on one connection; and per processor second of the server, which a busy machine does not change). Then
+the latency of an honest client that opens a connection for each request, alone and while others hold as many
+connections as `--idle` says, send nothing on them and open each again that the server drops; and at last the
+latency of the first client while another sends hostile uploads one after the other: pictures as large as the
+limits allow in every format, decompression bombs, damaged and random files, broken forms, endless bodies.
 """
 
 import argparse
@@ -14,6 +16,8 @@ import contextlib
 import http.client
 import math
 import os
+import selectors
+import socket
 import sys
 import tempfile
 import threading
@@ -65,6 +69,46 @@ class Client:
         except (OSError, http.client.HTTPException):
             self.connection.close()
             return 0
+
+
+class NewConnections(Client):
+    """A connection for each request."""
+
+    def post(self, body: bytes, headers: dict = KIND) -> int:
+        """The status of the answer."""
+        try:
+            return super().post(body, headers)
+        finally:
+            self.connection.close()
+
+
+@contextlib.contextmanager
+def idle(server: Served, count: int) -> Iterator[None]:
+    """Hold so many connections and send nothing on them; one that the server drops is opened again."""
+    ended, address = threading.Event(), (server.host, server.port)
+    with selectors.DefaultSelector() as selector:
+
+        def hold_one_more() -> None:
+            selector.register(socket.create_connection(address), selectors.EVENT_READ)
+
+        def reopen() -> None:
+            while not ended.is_set():
+                for key, _ in selector.select(0.1):  # nothing was asked: it can only be the end
+                    selector.unregister(key.fileobj)
+                    key.fileobj.close()
+                    hold_one_more()
+
+        for _ in range(count):
+            hold_one_more()
+        thread = threading.Thread(target=reopen)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            for key in list(selector.get_map().values()):
+                key.fileobj.close()
 
 
 def hostile_uploads() -> list[tuple[str, bytes, dict]]:
@@ -155,7 +199,7 @@ def default_model(folder: str) -> Path:
     )  # fmt: skip
 
 
-def measure(server: Served, requests: int, hostile: int) -> list[tuple[str, float, float, bool]]:
+def measure(server: Served, requests: int, crowd: int, hostile: int) -> list[tuple[str, float, float, bool]]:
     """(what, figure, target, whether more is better)"""
     process, rows = server.process.pid, []
     honest, body = Client(server), FORM % (b"image", file_of(noise(28, 28)))
@@ -169,10 +213,17 @@ def measure(server: Served, requests: int, hostile: int) -> list[tuple[str, floa
     rows.append(("requests per CPU s of the server", requests / (cpu_seconds(process) - cpu), 100, True))
     rows.append(("alone, median ms", percentile(alone, 0.5), 200, False))
     rows.append(("alone, p99 ms", percentile(alone, 0.99), 200, False))
+    for what, holding in (("new connections", 0), (f"{crowd} idle, new connections", crowd)):
+        with idle(server, holding):
+            fresh, more = latencies(NewConnections(server), body, lambda done: done >= requests)
+        statuses += more
+        rows.append((f"{what}, median ms", percentile(fresh, 0.5), 200, False))
+        rows.append((f"{what}, p99 ms", percentile(fresh, 0.99), 200, False))
     before, hostile_statuses, slowest = megabytes(process), Counter(), {}
     uploads = list(hostile_stream(hostile))
     thread = threading.Thread(target=attack, args=(server, uploads, hostile_statuses, slowest))
     thread.start()
+    honest = Client(server)  # the place of its first connection, which lay idle, was needed for another
     besieged, more = latencies(honest, body, lambda done: not thread.is_alive())
     rows.append(("under attack, median ms", percentile(besieged, 0.5), 200, False))
     rows.append(("under attack, p99 ms", percentile(besieged, 0.99), 200, False))
@@ -195,13 +246,14 @@ def main() -> int:
     )
     parser.add_argument("models", nargs="*", type=Path, metavar="MODEL.onnx")
     parser.add_argument("--requests", type=int, default=1000, metavar="N")
+    parser.add_argument("--idle", type=int, default=150, metavar="N")
     parser.add_argument("--hostile", type=int, default=1000, metavar="N")
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         models = options.models or [default_model(folder)]
         server = stack.enter_context(serving(models))
-        rows = measure(server, options.requests, options.hostile)
+        rows = measure(server, options.requests, options.idle, options.hostile)
     fine = True
     print(f"\n{'':36}{'measured':>10}{'target':>10}")
     for what, figure, target, more_is_better in rows:
