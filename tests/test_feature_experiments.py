@@ -1,151 +1,191 @@
-"""The experiments behind lesson 04, run very small: they do what their docstrings say."""
+"""The experiments behind lesson 04 on the teacher's own classes, run very small: they do what their docstrings say."""
 
+import pandas
 import pytest
 import torch
 from torch import nn
 
-from kdlib import features, models
-from kdlib.data import ImageDataset, ImageSplit
-from kdlib.lesson import results
-from kdlib.lesson.experiments import lesson04, lesson04_larger, lesson04_new_classes, lesson04_search
+from kdlib import features
+from kdlib.lesson import laboratory, results
+from kdlib.lesson.exercises import lesson04_open
+from kdlib.lesson.experiments import lesson04, lesson04_larger, lesson04_measures, lesson04_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def five_class_teacher():
-    return models.build("resnet8", num_classes=5, seed=0).eval()
+SMALL = {"images": 40, "epochs": 1}
 
 
 def weights(network):
     return nn.utils.parameters_to_vector(network.parameters())
 
 
-def test_every_method_trains_another_student_from_the_same_weights():
-    settings = [("labels only", 0.0), ("distillation", 0.0)]
-    settings += [(method, lesson04.WEIGHTS[method][1]) for method in lesson04.METHODS]
-    settings += [("hint, shuffled", 1.0), ("relational, no logits", 1.0)]
-    trained = [weights(lesson04.feature_student(m, w, seed=1, images=40, epochs=1)) for m, w in settings]
+def test_every_method_and_source_trains_another_student_from_the_same_weights():
+    settings = [("labels only", 0.0, "trained"), ("distillation", 0.0, "trained")]
+    settings += [(method, lesson04.WEIGHTS[method][1], "trained") for method in lesson04.METHODS]
+    settings += [("hint", lesson04.WEIGHTS["hint"][1], source) for source in lesson04.SOURCES]
+    settings += [("relational, no logits", 1.0, "trained")]
+    trained = [weights(lesson04.feature_student(m, w, 1, source, **SMALL)) for m, w, source in settings]
     for number, one in enumerate(trained):
         assert one.isfinite().all(), settings[number]
         assert not any(torch.equal(one, other) for other in trained[:number]), settings[number]
 
 
 def test_a_student_is_the_same_again_and_without_weight_is_that_of_distillation():
-    first, again = (lesson04.feature_student("hint", 1.0, seed=2, images=40, epochs=1) for _ in range(2))
+    first, again = (lesson04.feature_student("hint", 1.0, 2, **SMALL) for _ in range(2))
     assert torch.equal(weights(first), weights(again))
-    plain = lesson04.feature_student("distillation", 0.0, seed=2, images=40, epochs=1)
-    weightless = lesson04.feature_student("attention", 0.0, seed=2, images=40, epochs=1)
-    assert torch.allclose(weights(plain), weights(weightless), atol=1e-5)
+    plain, weightless = (
+        weights(lesson04.feature_student(m, 0.0, 2, **SMALL)) for m in ("distillation", "attention")
+    )
+    assert torch.equal(plain, weightless)
+
+
+def test_without_logits_the_soft_targets_have_no_say(monkeypatch):
+    def student():
+        return weights(lesson04.feature_student("hint, no logits", 1.0, 4, **SMALL))
+
+    first, known_logits = student(), lesson04.known_logits
+    monkeypatch.setattr(lesson04, "known_logits", lambda *arguments: -known_logits(*arguments))
+    assert torch.equal(student(), first)
+
+
+def test_the_sources_say_what_their_names_say():
+    known = {source: lesson04.answers(source, 0, 30) for source in ("trained", *lesson04.SOURCES)}
+    for layer, values in known["trained"].items():
+        order = [
+            (known["another image"][layer] == row).flatten(1).all(dim=1).int().argmax() for row in values
+        ]
+        assert sorted(map(int, order)) == list(range(30)), layer
+        one = known["one map"][layer]
+        assert torch.allclose(one.mean(dim=0), one[0]) and torch.equal(one[0], one[29]), layer
+        assert not torch.allclose(known["untrained"][layer], values), layer
+    wide = lesson04.TEACHER_LAYERS[0]
+    uniform = known["one map"][wide][0]
+    assert torch.equal(uniform, uniform[:, :1, :1].expand_as(uniform))
+    assert torch.allclose(uniform[:, 0, 0], known["trained"][wide].mean(dim=(0, 2, 3)), atol=1e-5)
+    pictures = lesson04.known_images(0, 30).images / 255
+    halves = pictures.unfold(2, 2, 2).unfold(3, 2, 2).mean(dim=(-1, -2))
+    assert torch.allclose(known["pixels"][wide], halves, atol=1e-6)
+
+
+def test_grad_cam_against_a_known_map_is_the_librarys_loss():
+    generator = torch.Generator().manual_seed(0)
+    student, teacher, mine, theirs = torch.randn(4, 5, 6, 3, 3, generator=generator)
+    by_library = features.gradcam_transfer_loss(student, teacher, mine, theirs)
+    known = features.gradcam_map(teacher, theirs)[:, None]
+    assert torch.isclose(lesson04.gradcam_distance(student, known, mine), by_library)
+
+
+def test_the_teachers_grad_cam_is_that_of_each_image_alone():
+    maps = lesson04.gradcam_maps(0, 3)
+    teacher, layer = lesson04.fashion()[1], lesson04.TEACHER_LAYERS[-1]
+    images = lesson04.known_images(0, 3)
+    captured = features.capture(teacher, [layer]).eval()
+    for row in range(3):
+        pixels = images.normalized(torch.tensor([row])).requires_grad_()
+        logits, known = captured(pixels)
+        (gradient,) = torch.autograd.grad(logits[0, images.labels[row]], known[layer])
+        channels = gradient.mean(dim=(2, 3), keepdim=True)
+        by_hand = (channels * known[layer]).sum(dim=1).clamp(min=0)
+        assert torch.allclose(maps[row], by_hand, rtol=1e-3, atol=1e-5)
 
 
 def test_likeness_is_within_its_bounds():
-    row = lesson04.likeness("distillation", 0.0, seed=0, images=40, epochs=1)
-    assert set(row) == {"CKA 14", "CKA 7", "distance 14", "distance 7", "accuracy"}
+    row = lesson04.likeness("distillation", 0.0, seed=0, **SMALL)
     for size in (14, 7):
         assert -0.1 < row[f"CKA {size}"] < 1
-        assert 0 < row[f"distance {size}"] < 2**0.5
+        assert all(0 < row[f"{name} {size}"] < 2**0.5 for name in ("distance", "another", "uniform"))
 
 
-def test_weights_were_tuned_with_seeds_that_no_result_uses():
-    tuned, reported = set(lesson04.known_tuning()["seed"]), set(results.read("lesson04-methods")["seed"])
-    assert tuned and tuned.isdisjoint(reported)
-    assert set(results.read("lesson04-new-classes-tuning")["seed"]).isdisjoint(reported)
+# ------------------------------------------------------------------ weights
 
 
-def test_the_chosen_weight_has_the_highest_mean_on_validation():
-    table = lesson04.known_tuning()
-    for method, weights_tried in lesson04.WEIGHTS.items():
-        rows = table[table["method"] == method]
-        means = {weight: rows.loc[rows["weight"] == weight, "accuracy"].mean() for weight in weights_tried}
-        assert lesson04.best_weight(method) == max(means, key=means.get)
-        assert lesson04.best_weight(f"{method}, shuffled") == lesson04.best_weight(method)
+def test_the_search_of_weights_follows_a_best_that_lies_on_an_edge():
+    def run(settings):
+        peak = {"low": 1e-3, "inside": 1.0, "high": 1e3}
+        rows = [(m, w, -abs(torch.tensor(w / peak[m]).log10().item())) for m, w in settings]
+        return pandas.DataFrame(rows, columns=["method", "weight", "accuracy"])
+
+    tried = lesson04_weights.searched(run, dict.fromkeys(("low", "inside", "high"), (0.1, 1.0, 10.0)))
+    assert set(tried.loc[tried["method"] == "inside", "weight"]) == {0.1, 1.0, 10.0}
+    assert [lesson04_weights.best_weight(tried, m) for m in ("low", "inside", "high")] == [1e-3, 1.0, 1e3]
+    for method in ("low", "inside", "high"):
+        assert lesson04_weights.beyond(tried, method) == []
+    alone = pandas.DataFrame([("alone", 0.0, -0.5)], columns=["method", "weight", "accuracy"])
+    both = pandas.concat([tried[tried["weight"] != 1.0], alone])
+    assert lesson04_weights.no_weight_is_best(both, "inside", "alone")
+    assert not lesson04_weights.no_weight_is_best(pandas.concat([tried, alone]), "inside", "alone")
 
 
-def test_the_halves_share_no_class():
-    split = lesson04.fashion()[0].validation
-    known, new = (lesson04_new_classes.half_of(split, known=known) for known in (True, False))
-    assert set(split.indices.tolist()) == set(known.indices.tolist()) | set(new.indices.tolist())
-    assert len(known) + len(new) == len(split)
-    for half in (known, new):
-        assert set(half.labels.tolist()) == set(range(5))
-    original = dict(zip(split.indices.tolist(), split.labels.tolist(), strict=True))
-    assert all(
-        original[index] == label + 5 for index, label in zip(new.indices.tolist(), new.labels.tolist(), strict=True)
-    )
+def test_a_method_that_wants_ever_more_weight_is_refused():
+    def run(settings):
+        return pandas.DataFrame([(m, w, w) for m, w in settings], columns=["method", "weight", "accuracy"])
+
+    with pytest.raises(RuntimeError, match="still lie on an edge: .*'greedy'"):
+        lesson04_weights.searched(run, {"greedy": (1.0, 2.0, 3.0)})
 
 
-def test_a_new_head_tells_classes_apart_where_the_features_do(five_class_teacher):
-    pool = lesson04_new_classes.pool_of(seed=0, images=300)
-    few = lesson04_new_classes.labelled(pool, 10, seed=0)
-    logits = lesson04_new_classes.new_head(five_class_teacher, pool, few)
-    assert logits.shape == (300, 5)
-    assert (logits.argmax(1) == pool.labels).float().mean() > 0.4  # even an untrained network's features help
+def test_recorded_weights_reach_zero_and_none_that_was_chosen_lies_on_an_edge():
+    tuned, reported = results.read("lesson04-tuning"), results.read("lesson04-methods")
+    assert set(tuned["seed"]).isdisjoint(reported["seed"]) and reported["seed"].nunique() >= 10
+    assert 0.0 in set(tuned.loc[tuned["method"] == "distillation", "weight"])
+    for method in [*lesson04.METHODS, *(f"{loss}{lesson04.NO_LOGITS}" for loss in lesson04.SHOWN)]:
+        own = tuned[tuned["method"] == method].groupby("weight")["accuracy"].mean()
+        chosen = lesson04.chosen_weight(method)
+        assert own[chosen] == own.max() and own.index.min() < chosen < own.index.max(), method
+        assert set(reported.loc[reported["method"] == method, "weight"]) == {chosen}, method
 
 
-def test_the_first_stage_sees_no_label_but_those_of_the_new_head(five_class_teacher):
-    hidden = lesson04_new_classes.pool_of(seed=0, images=60)
-    few = lesson04_new_classes.labelled(hidden, 2, seed=0)
-    relabelled = ImageSplit(hidden.images, hidden.labels.roll(1), hidden.indices, hidden.mean, hidden.std)
-    for method in lesson04_new_classes.METHODS[1:]:
-        first, second = [
-            lesson04_new_classes.stage_one(method, five_class_teacher, pool, few)
-            for pool in (hidden, relabelled)
-        ]
-        assert first and len(first) == len(second), method
-        for one, other in zip(first, second, strict=True):
-            assert torch.equal(one.teacher_layer, other.teacher_layer), method
+# ------------------------------------------------------------------ the larger pair
 
 
-def test_labels_only_has_no_first_stage(five_class_teacher):
-    fresh = models.build("tiny-cnn", num_classes=5, seed=3)
-    student = lesson04_new_classes.pretrained("labels only", 3, 2, five_class_teacher, images=60, epochs=1)
-    assert torch.equal(weights(student), weights(fresh))
-    hinted = lesson04_new_classes.pretrained("hint", 3, 2, five_class_teacher, images=60, epochs=1)
-    assert not torch.equal(weights(hinted), weights(fresh))
-    before = weights(hinted).clone()
-    found = lesson04_new_classes.then_labels(hinted, 3, 2, 3e-3, 1, "validation", images=60)
-    assert 0 <= found <= 1 and not torch.equal(weights(hinted), before)
+@pytest.fixture(scope="module")
+def small_pair():
+    dataset = lesson04_larger.images(full=False)
+    few = torch.arange(40)
+    splits = [split.subset(few) for split in (dataset.train, dataset.validation, dataset.test)]
+    return lesson04_larger.ImageDataset(*splits, dataset.classes)
 
 
-def test_the_larger_pair_runs_every_method_on_colour_images():
+def test_the_larger_pair_trains_every_method_from_what_its_teachers_say(small_pair, monkeypatch):
+    monkeypatch.setattr(lesson04_larger, "images", lambda *, full: small_pair)
+    shared = lesson04_larger.materials(epochs=1)
+    assert [theirs for _, theirs in shared["pairs"]] == ["layer2", "layer3"]
+    for name in ("trained", "untrained"):
+        assert shared[name]["logits"].shape == (40, 10) and shared[name]["layer2"].shape == (40, 128, 4, 4)
+    assert not torch.equal(shared["trained"]["layer2"], shared["untrained"]["layer2"])
+    best = {"hint": 0.1, "attention": 1.0}
+    cells = list(lesson04_larger.compared(best, range(1), count=40, epochs=1))
+    assert [cell["method"] for cell in cells].count("labels only") == 2, "once as long, once three times"
+    for cell in cells:
+        row = lesson04_larger.accuracy(**cell, **shared)
+        assert 0 <= row["accuracy"] <= 1 and row["teacher"] == shared["teacher_accuracy"], cell
+
+
+def test_the_margin_is_black_and_the_picture_is_in_the_middle(small_pair):
+    images = small_pair.train.images
+    assert images.shape[2:] == (32, 32)
+    inner = images[:, :, 2:30, 2:30]
+    assert inner.any() and int(images.int().sum()) == int(inner.int().sum())
+
+
+def test_the_laboratory_and_the_experiments_see_the_same_images_of_a_seed(monkeypatch):
+    seen = []
+    monkeypatch.setitem(lesson04.METHODS, "hint", lambda known, weight: seen.append(known) or [])
+    room = laboratory.Laboratory("ci", features=lesson04.for_laboratory())
+    room.student(3, method="labels", features="hint", images=400).accuracy("test")
+    transfer_set = lesson04.fashion()[0].train.take(40, seed=3)
+    wanted = features.teacher_features(lesson04.fashion()[1], transfer_set, lesson04.TEACHER_LAYERS)
+    for layer, values in wanted.items():
+        assert torch.allclose(seen[0][layer], values, atol=1e-4), layer
+    assert tuple(lesson04.for_laboratory()) == lesson04_open.FEATURES
+
+
+def test_a_regressor_reads_everything_from_a_linear_image_of_the_maps_and_nothing_from_noise():
     generator = torch.Generator().manual_seed(0)
-
-    def split(count):
-        images = torch.randint(0, 256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8)
-        return ImageSplit(images, torch.arange(count) % 3)
-
-    dataset = ImageDataset(split(12), split(6), split(6), ["a", "b", "c"])
-    table = lesson04_larger.larger_pair(dataset, seeds=[0], teacher_epochs=1, epochs=1)
-    assert table["method"].tolist() == ["teacher", "labels only", "distillation", "hint", "attention"]
-    assert table["accuracy"].between(0, 1).all()
-
-
-def test_networks_for_small_images_keep_their_resolution():
-    for name, layer in ((lesson04_larger.TEACHER, "layer1"), (lesson04_larger.STUDENT, "maxpool")):
-        network = lesson04_larger.for_small_images(name, 3, 32, seed=0).eval()
-        _, found = features.capture(network, [layer])(torch.zeros(2, 3, 32, 32))
-        assert found[layer].shape[2:] == (32, 32)
-
-
-def test_recall_counts_nearest_others_of_the_same_class():
-    embedding = torch.tensor([[1.0, 0.0], [2.0, 0.1], [0.0, 1.0], [0.1, 3.0], [1.0, 0.2]])
-    assert lesson04_search.recall_at_one(embedding, torch.tensor([0, 0, 1, 1, 1])) == pytest.approx(4 / 5)
-    assert lesson04_search.recall_at_one(embedding, torch.tensor([0, 1, 0, 1, 0])) == 0
-
-
-def test_a_search_student_learns_and_embeds_64_numbers(five_class_teacher):
-    fresh = weights(models.build("tiny-cnn", num_classes=5, seed=0))
-    for method in (*lesson04_search.METHODS, *lesson04_search.CONTROLS):
-        student = lesson04_search.student_of(method, 0, 6e-3, five_class_teacher, images=40, epochs=1)
-        assert lesson04_search.embed(student, lesson04_new_classes.pool_of(0, 20)).shape == (20, 64), method
-        assert not torch.equal(weights(student), fresh), method
-
-
-def test_the_search_was_tuned_on_other_seeds_and_images():
-    table = results.read("lesson04-search")
-    tuned, reported = (set(table.loc[table["split"] == split, "seed"]) for split in ("validation", "test"))
-    assert len(reported) >= 10 and tuned.isdisjoint(reported)
-    means = table[table["split"] == "validation"].groupby(["method", "rate"])["recall"].mean()
-    for method, rate in table.loc[table["split"] == "test", ["method", "rate"]].drop_duplicates().to_numpy():
-        assert rate == means[method.partition(",")[0]].idxmax()
+    maps = [torch.randn(30, 4, 3, 3, generator=generator) for _ in range(2)]
+    mix = torch.randn(6, 4, generator=generator)
+    mixed = [torch.einsum("oc,bchw->bohw", mix, values) + 3 for values in maps]
+    assert lesson04_measures.share_read(mixed, maps) == pytest.approx(1)
+    half = lesson04_measures.share_read([values[:, :2] for values in maps], maps)
+    assert half == pytest.approx(0.5, abs=0.1)
+    noise = [torch.randn(30, 6, 3, 3, generator=generator) for _ in range(2)]
+    assert abs(lesson04_measures.share_read(noise, maps)) < 0.1

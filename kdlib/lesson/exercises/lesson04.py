@@ -180,11 +180,10 @@ def _hinted(compare=F.mse_loss, *, detached=True, behind=None, **convolution):
     },
 )  # fmt: skip
 def hint_with_regressor(student_channels, teacher_channels):
-    """A hint: a module that holds a regressor, which carries the student's maps to the teacher's number of channels.
+    """A hint: a module with a regressor, a 1x1 convolution with a bias from the student's to the teacher's channels.
 
-    The regressor is a 1x1 convolution with a bias, and trained with the student. Called with student_maps
-    (batch, student_channels, height, width) and teacher_maps (batch, teacher_channels, height, width), the module
-    returns the mean of (regressor(student_maps) - teacher_maps)^2 over all numbers; the teacher gets no gradient.
+    Called with student_maps and teacher_maps, each (batch, its channels, height, width), it returns the mean of
+    (regressor(student_maps) - teacher_maps)^2 over all numbers. No gradient goes to the teacher.
     """
 
     class Hint(nn.Module):

@@ -1,0 +1,113 @@
+"""Lesson 04: further controls of the search among moved images, which stronger objections asked for; recorded.
+
+The settings are those that suited the contrastive loss towards the trained teacher.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import pandas
+import torch
+from torch import nn
+
+from kdlib import models, training
+from kdlib.data import ImageSplit
+from kdlib.lesson.experiments import lesson04_moved as students
+from kdlib.lesson.experiments.lesson01 import fashion
+from kdlib.lesson.experiments.lesson03 import over_groups
+from kdlib.lesson.experiments.lesson04_worth import PENALTIES, SEEDS, best_setting, tuned, worth
+from kdlib.lesson.results import experiment
+from kdlib.sweeps.backends import Group
+
+# Name, and how many passes over the pool.
+ARMS = (
+    ("contrastive, logits", 3),
+    ("contrastive, logits", 9),
+    ("contrastive, untrained teacher with batch statistics", 3),
+    ("contrastive, untrained teacher with batch statistics", 9),
+    ("the teacher's labels, then two views", 9),
+    ("teacher in 4 x 4", 0),
+)
+
+
+def with_batch_statistics(network: nn.Module, split: ImageSplit) -> nn.Module:
+    """The network with the statistics of these images in its batch norm, so that its features have the usual size."""
+    network.train()
+    with torch.no_grad():
+        for rows in torch.arange(len(split)).split(100):
+            network(split.normalized(rows))
+    return network.eval()
+
+
+def imitating(wanted: torch.Tensor, seed: int, passes: int) -> nn.Module:
+    """A student of the contrastive loss towards a row of numbers for each image of the moved pool."""
+    chosen = best_setting(tuned(), "contrastive")
+    student = models.build("tiny-cnn", num_classes=students.KNOWN_CLASSES, seed=seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        term = students.term("contrastive", None, wanted, chosen["temperature"])
+    training.match_features(
+        student, wanted, students.moved_pool(seed, students.POOL), features=[term], epochs=passes, seed=seed,
+        learning_rate=chosen["rate"], progress=False,
+    )  # fmt: skip
+    return student
+
+
+def labels_then_views(seed: int, passes: int) -> nn.Module:
+    """A student that has all the labels and images of the teacher, and then the pool by two views."""
+    student = models.build("tiny-cnn", num_classes=students.KNOWN_CLASSES, seed=seed)
+    known = students.half_of(fashion()[0].train, known=True)
+    options = {"seed": seed, "progress": False}
+    training.train(student, known, epochs=students.TEACHER_EPOCHS, augment=students.move, **options)
+    chosen = best_setting(tuned(), "two views, no teacher")
+    agreement = partial(students.agreement, temperature=chosen["temperature"])
+    pairs = students.pairs_of(students.moved_pool(seed, students.POOL))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        both = students.TwoViews(student)
+    training.train(
+        both,
+        pairs,
+        epochs=2 * passes,
+        batch_size=64,
+        learning_rate=chosen["rate"],
+        task_loss=agreement,
+        **options,
+    )
+    return student
+
+
+def arm(name: str, seed: int, passes: int) -> nn.Module:
+    """The network whose embedding is searched."""
+    if name.startswith("the teacher's labels"):
+        return labels_then_views(seed, passes)
+    if name == "contrastive, logits":
+        return imitating(students.answers("trained", seed, students.POOL)[0], seed, passes)
+    pool = students.moved_pool(seed, students.POOL)
+    untrained = with_batch_statistics(students.teacher_of("untrained", seed), pool)
+    return imitating(students.last_map(untrained, pool), seed, passes)
+
+
+def on_group(group: Group) -> list[dict[str, float]]:
+    """All arms of one seed."""
+    rows = []
+    for cell in group:
+        seed = cell["seed"]
+        if cell["method"] == "teacher in 4 x 4":
+            embedding = partial(students.last_map, students.teacher_of("trained", seed))
+        else:
+            embedding = partial(students.embed, arm(cell["method"], seed, cell["passes"]))
+        rows.append(worth(embedding, cell["split"], seed, PENALTIES))
+    return rows
+
+
+@experiment("lesson04-moved-controls")
+def further_controls(seeds: Sequence[int] = SEEDS) -> pandas.DataFrame:
+    """Contrast with the logits; an untrained teacher with batch statistics; the teacher's labels and two views; the
+    teacher's own map."""
+    cells = [
+        {"method": method, "passes": passes, "seed": seed, "split": "test"}
+        for seed in seeds
+        for method, passes in ARMS
+    ]
+    return over_groups(on_group, cells, ["seed"])
