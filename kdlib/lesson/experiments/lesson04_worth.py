@@ -245,7 +245,8 @@ def arms(*, known: bool = False) -> dict[str, pandas.DataFrame]:
     for (method, passes), rows in recorded.groupby(["method", "passes"], sort=False):
         longer = passes > recorded.loc[recorded["method"] == method, "passes"].min()
         if method.endswith(KNOWS_THEM) == known:
-            named[f"{method}{_LONGER if longer else ''}"] = rows
+            name = method.replace(" with batch statistics", ", normalised")
+            named[f"{name}{_LONGER if longer else ''}"] = rows
     return named
 
 
