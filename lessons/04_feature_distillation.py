@@ -861,6 +861,9 @@ strongest = untaught[lesson04_worth.best_of(untaught, "moved")]["moved"]
 assert metrics.paired_interval(early["moved"], strongest).low > 0, "ahead with a third of the passes"
 assert 0.5 < (strongest - arms["pixels in 7 x 7"]["moved"]).mean() / (own_arm["moved"] - arms["pixels in 7 x 7"]["moved"]).mean() < 0.7
 assert untaught["pixels"]["still"].mean() - own_arm["still"].mean() > untaught["pixels"]["moved"].mean() - own_arm["moved"].mean()
+for source in ("", ", untrained teacher", ", raw pixels"):
+    lead = metrics.paired_interval(arms[f"contrastive{source}"]["moved"], arms[f"hint{source}"]["moved"])
+    assert lead.low > 0, "the contrastive loss is ahead of the hint with any teacher"
 assert max(map(abs, gain_of_features)) < 0.01, "where the classes are known, logits do about as well"
 assert over_soft["hint", short].low > 0.01 and over_soft["hint, untrained", short].high < 0
 assert over_soft["attention", short].low < 0 < over_soft["attention", short].high

@@ -213,9 +213,11 @@ def test_batch_statistics_give_an_untrained_teachers_features_the_usual_size():
     network = models.build("resnet8", num_classes=5, seed=1)
     before = weights(network)
     small = lesson04_moved.last_map(network.eval(), pool)
-    usual = lesson04_moved.last_map(lesson04_controls.with_batch_statistics(network, pool), pool)
-    assert usual.std() > 2 * small.std() and not network.training
-    assert torch.equal(weights(network), before), "no weight is trained"
+    copied = lesson04_controls.with_batch_statistics(network, pool)
+    usual = lesson04_moved.last_map(copied, pool)
+    assert usual.std() > 2 * small.std() and not copied.training
+    assert torch.equal(weights(copied), before), "no weight is trained"
+    assert torch.equal(lesson04_moved.last_map(network, pool), small), "the network itself stays as it was"
 
 
 def test_each_further_control_is_a_student_of_its_own(monkeypatch):

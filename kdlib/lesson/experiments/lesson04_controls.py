@@ -3,12 +3,14 @@
 The settings are those that suited the contrastive loss towards the trained teacher.
 """
 
+import copy
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import pandas
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kdlib import models, training
 from kdlib.data import ImageSplit
@@ -31,50 +33,52 @@ ARMS = (
 
 
 def with_batch_statistics(network: nn.Module, split: ImageSplit) -> nn.Module:
-    """The network with the statistics of these images in its batch norm, so that its features have the usual size."""
-    network.train()
+    """A copy with the statistics of these images in its batch norm, so that its features have the usual size."""
+    network = copy.deepcopy(network).train()
     with torch.no_grad():
         for rows in torch.arange(len(split)).split(100):
             network(split.normalized(rows))
     return network.eval()
 
 
-def imitating(wanted: torch.Tensor, seed: int, passes: int) -> nn.Module:
+def settings(method: str, seed: int, passes: int) -> dict[str, Any]:
+    """The rate and the temperature that suited a method best, with so many passes."""
+    best = best_setting(tuned(), method)
+    return {
+        "learning_rate": best["rate"], "temperature": best["temperature"], "passes": passes, "seed": seed,
+        "progress": False,
+    }  # fmt: skip
+
+
+def new_student(seed: int) -> nn.Module:
+    """As in the other arms of the seed."""
+    return models.build("tiny-cnn", num_classes=students.KNOWN_CLASSES, seed=seed)
+
+
+def pool_of(seed: int) -> ImageSplit:
+    """The moved pool of the seed."""
+    return students.moved_pool(seed, students.POOL)
+
+
+def contrasted(wanted: Tensor, seed: int, passes: int) -> nn.Module:
     """A student of the contrastive loss towards a row of numbers for each image of the moved pool."""
-    chosen = best_setting(tuned(), "contrastive")
-    student = models.build("tiny-cnn", num_classes=students.KNOWN_CLASSES, seed=seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        term = students.term("contrastive", None, wanted, chosen["temperature"])
-    training.match_features(
-        student, wanted, students.moved_pool(seed, students.POOL), features=[term], epochs=passes, seed=seed,
-        learning_rate=chosen["rate"], progress=False,
-    )  # fmt: skip
-    return student
+    return students.imitating(
+        new_student(seed),
+        pool_of(seed),
+        "contrastive",
+        wanted,
+        wanted,
+        **settings("contrastive", seed, passes),
+    )
 
 
 def labels_then_views(seed: int, passes: int) -> nn.Module:
     """A student that has all the labels and images of the teacher, and then the pool by two views."""
-    student = models.build("tiny-cnn", num_classes=students.KNOWN_CLASSES, seed=seed)
-    known = students.half_of(fashion()[0].train, known=True)
-    options = {"seed": seed, "progress": False}
-    training.train(student, known, epochs=students.TEACHER_EPOCHS, augment=students.move, **options)
-    chosen = best_setting(tuned(), "two views, no teacher")
-    agreement = partial(students.agreement, temperature=chosen["temperature"])
-    pairs = students.pairs_of(students.moved_pool(seed, students.POOL))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        both = students.TwoViews(student)
+    student, known = new_student(seed), students.half_of(fashion()[0].train, known=True)
     training.train(
-        both,
-        pairs,
-        epochs=2 * passes,
-        batch_size=64,
-        learning_rate=chosen["rate"],
-        task_loss=agreement,
-        **options,
+        student, known, epochs=students.TEACHER_EPOCHS, augment=students.move, seed=seed, progress=False
     )
-    return student
+    return students.by_two_views(student, pool_of(seed), **settings("two views, no teacher", seed, passes))
 
 
 def arm(name: str, seed: int, passes: int) -> nn.Module:
@@ -82,10 +86,9 @@ def arm(name: str, seed: int, passes: int) -> nn.Module:
     if name.startswith("the teacher's labels"):
         return labels_then_views(seed, passes)
     if name == "contrastive, logits":
-        return imitating(students.answers("trained", seed, students.POOL)[0], seed, passes)
-    pool = students.moved_pool(seed, students.POOL)
-    untrained = with_batch_statistics(students.teacher_of("untrained", seed), pool)
-    return imitating(students.last_map(untrained, pool), seed, passes)
+        return contrasted(students.answers("trained", seed, students.POOL)[0], seed, passes)
+    untrained = with_batch_statistics(students.teacher_of("untrained", seed), pool_of(seed))
+    return contrasted(students.last_map(untrained, pool_of(seed)), seed, passes)
 
 
 def on_group(group: Group) -> list[dict[str, float]]:

@@ -1,6 +1,6 @@
-"""The larger pair of lesson 04: ResNet-18 teaches ShuffleNetV2 with features, on all of Fashion-MNIST.
+"""The larger pair of lesson 04: ResNet-18 teaches ShuffleNetV2 with features, on full Fashion-MNIST.
 
-Recorded on two cores in about an hour; nothing here needs a GPU, and a faster machine changes nothing but the time.
+Two cores take about an hour.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ from kdlib.sweeps import map_cells
 TEACHER, STUDENT = "resnet18", "shufflenet_v2_x0_5"
 PIXELS = 32  # both networks halve an image five times
 TEACHER_EPOCHS, EPOCHS = 8, 3
-TUNING_IMAGES, TUNING_EPOCHS = 12000, 5  # as many steps as one pass over all images
+TUNING_IMAGES, TUNING_EPOCHS = 12000, 5  # about as many steps as one pass over all images
 TUNING_SEEDS, SEEDS = range(100, 103), range(5)
 WEIGHTS = {"hint": (0.1, 1.0, 10.0), "attention": (0.1, 1.0, 10.0)}
 LOSSES = {"hint": features.hint_loss, "attention": features.attention_transfer_loss}
@@ -34,7 +34,7 @@ def padded(split: ImageSplit) -> ImageSplit:
 
 
 def images(*, full: bool = True) -> ImageDataset:
-    """Fashion-MNIST at 32 pixels: all 60,000 training images, or the 10,000 that come with the course."""
+    """Fashion-MNIST at 32 pixels: 54,000 images to learn from, or the 9,000 that come with the course."""
     dataset = data.load("fashion-mnist", full=full)
     splits = (dataset.train, dataset.validation, dataset.test)
     return ImageDataset(*map(padded, splits), dataset.classes)
@@ -76,13 +76,9 @@ def accuracy(
     soft targets of the one that did.
     """
     loss, _, control = method.partition(", ")
-    whole = torch.arange(len(dataset.train))
-    rows = (
-        whole
-        if count >= len(whole)
-        else torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed))
-    )
-    rows = rows[:count]
+    rows = torch.arange(len(dataset.train))
+    if count < len(rows):
+        rows = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:count]
     known = untrained if control else trained
     terms = [
         FeatureTerm(LOSSES[loss], mine, known[theirs][rows], weight, regressor=loss == "hint")

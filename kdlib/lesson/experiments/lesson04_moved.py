@@ -6,6 +6,7 @@ probed there. All images are moved: turned, shifted and rescaled, by a draw for 
 
 import functools
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
@@ -184,6 +185,34 @@ def replaced(wanted: Tensor, control: str, seed: int) -> Tensor:
     )
 
 
+def by_two_views(
+    student: nn.Module, pool: ImageSplit, *, seed: int, passes: int, temperature: float, **recipe: Any
+) -> nn.Module:
+    """Train a student to tell which moved views are of one image, on as many views as `passes` over the pool have."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        both = TwoViews(student)
+    recipe |= {
+        "task_loss": partial(agreement, temperature=temperature),
+        "epochs": 2 * passes,
+        "batch_size": 64,
+    }
+    training.train(both, pairs_of(pool), seed=seed, **recipe)
+    return student
+
+
+def imitating(
+    student: nn.Module, pool: ImageSplit, loss: str, logits: Tensor, wanted: Tensor, *,
+    seed: int, passes: int, temperature: float, **recipe: Any,
+) -> nn.Module:  # fmt: skip
+    """Train a student towards what a teacher says of the pool."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # losses and heads have weights
+        imitated = term(loss, logits, wanted, temperature)
+    training.match_features(student, logits, pool, features=[imitated], epochs=passes, seed=seed, **recipe)
+    return student
+
+
 def student_of(
     method: str, seed: int, rate: float, passes: int, temperature: float, images: int = POOL
 ) -> nn.Module:
@@ -196,20 +225,11 @@ def student_of(
         known = half_of(fashion()[0].train, known=True).take(images, seed=seed)
         training.train(student, known, epochs=VIEWS * passes, augment=move, **recipe)
         return student
+    recipe |= {"passes": passes, "temperature": temperature}
     pool = moved_pool(seed, images)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if method == "two views, no teacher":
-            recipe |= {
-                "task_loss": partial(agreement, temperature=temperature),
-                "epochs": 2 * passes,
-                "batch_size": 64,
-            }
-            training.train(TwoViews(student), pairs_of(pool), **recipe)
-            return student
-        loss, _, control = method.partition(", ")
-        source, loss = METHODS.get(method, ("trained", loss))
-        logits, wanted = answers(source, seed, images)
-        imitated = term(loss, logits, replaced(wanted, control, seed), temperature)
-    training.match_features(student, logits, pool, features=[imitated], epochs=passes, **recipe)
-    return student
+    if method == "two views, no teacher":
+        return by_two_views(student, pool, **recipe)
+    loss, _, control = method.partition(", ")
+    source, loss = METHODS.get(method, ("trained", loss))
+    logits, wanted = answers(source, seed, images)
+    return imitating(student, pool, loss, logits, replaced(wanted, control, seed), **recipe)

@@ -226,12 +226,20 @@ COLUMNS = {
 }
 KNOWS_THEM = "all classes"  # how the methods end whose teacher knows the searched classes
 _LONGER = ", 3 x passes"
+_TAUGHT = {
+    "hint",
+    "relational",
+    "contrastive",
+    "logits",
+    "contrastive, logits",
+    "teacher",
+    "teacher in 4 x 4",
+}
 
 
 def with_trained_teacher(name: str) -> bool:
-    """Whether a teacher that learned something speaks to this arm, or is it; the learned labels alone do not count."""
-    controls = ("untrained", "pixels", "views", "labels", "nothing", "another image", "one map")
-    return not any(word in name for word in controls)
+    """Whether a teacher that learned something speaks to this arm, or is it; its labels do not count."""
+    return name.removesuffix(_LONGER) in _TAUGHT
 
 
 def arms(*, known: bool = False) -> dict[str, pandas.DataFrame]:
