@@ -32,9 +32,9 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from kdlib import data, inference, losses, metrics, models, teachers, training
+from kdlib.experiments import lesson01, lesson01_tuning
 from kdlib.lesson import figures, plots, profiles, results, widgets
 from kdlib.lesson.exercises import check, hint, mine, solution
-from kdlib.lesson.experiments import lesson01, lesson01_tuning
 from kdlib.lesson.laboratory import Laboratory
 from kdlib.lesson.predictions import predict
 from kdlib.sweeps import map_cells

@@ -30,9 +30,9 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 
 from kdlib import data, inference, metrics, models, teachers, training
+from kdlib.experiments import lesson02
 from kdlib.lesson import figures, plots, profiles, results, widgets
 from kdlib.lesson.exercises import check, hint, mine, solution
-from kdlib.lesson.experiments import lesson02
 from kdlib.lesson.laboratory import Laboratory
 from kdlib.lesson.predictions import predict
 from kdlib.sweeps import map_cells

@@ -32,10 +32,10 @@ import torch
 import torch.nn.functional as F
 
 from kdlib import data, losses, metrics, models, sweeps, teachers, training
+from kdlib.experiments import lesson01, lesson03, lesson03_teachers
 from kdlib.inference import Preprocessing, predict_logits
 from kdlib.lesson import figures, laboratory, plots, profiles, results, surface, widgets
 from kdlib.lesson.exercises import check, hint, mine, solution
-from kdlib.lesson.experiments import lesson01, lesson03, lesson03_teachers
 from kdlib.lesson.predictions import predict
 
 profile = profiles.get(profile)

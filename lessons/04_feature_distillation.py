@@ -30,9 +30,9 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 
 from kdlib import data, features, metrics, models, teachers, training
+from kdlib.experiments import lesson01, lesson04, lesson04_measures, lesson04_moved, lesson04_worth
 from kdlib.lesson import figures, laboratory, plots, profiles, results, widgets
 from kdlib.lesson.exercises import check, hint, mine, solution
-from kdlib.lesson.experiments import lesson01, lesson04, lesson04_measures, lesson04_moved, lesson04_worth
 from kdlib.lesson.predictions import predict
 
 profile = profiles.get(profile)

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from kdlib import losses
+from kdlib.experiments import lesson03, lesson03_teachers
 from kdlib.inference import predict_logits
 from kdlib.lesson import exercises, results
-from kdlib.lesson.experiments import lesson03, lesson03_teachers
 
 LESSON = Path(__file__).resolve().parents[1] / "lessons" / "03_loss_balancing.py"
 

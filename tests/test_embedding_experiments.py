@@ -6,8 +6,8 @@ from torch import nn
 
 from kdlib import metrics, models
 from kdlib.data import ImageSplit
+from kdlib.experiments import lesson04_controls, lesson04_moved, lesson04_worth
 from kdlib.lesson import results
-from kdlib.lesson.experiments import lesson04_controls, lesson04_moved, lesson04_worth
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = {"rate": 0.01, "passes": 1, "temperature": 0.2, "images": 20}

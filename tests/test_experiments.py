@@ -7,8 +7,8 @@ import pandas
 import pytest
 import torch
 
+from kdlib.experiments import lesson01, lesson01_tuning
 from kdlib.lesson import results
-from kdlib.lesson.experiments import lesson01, lesson01_tuning
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

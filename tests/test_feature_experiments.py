@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from kdlib import features
+from kdlib.experiments import lesson04, lesson04_larger, lesson04_measures, lesson04_weights
 from kdlib.lesson import laboratory, results
 from kdlib.lesson.exercises import lesson04_open
-from kdlib.lesson.experiments import lesson04, lesson04_larger, lesson04_measures, lesson04_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = {"images": 40, "epochs": 1}

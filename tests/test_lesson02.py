@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from kdlib import losses
-from kdlib.lesson.experiments import lesson02
+from kdlib.experiments import lesson02
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

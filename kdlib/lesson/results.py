@@ -1,7 +1,7 @@
 """Recorded results: what takes too long to compute in a lesson, kept with the command that made it.
 
 An experiment is a function without required arguments that returns a table. It stands in a module of
-`kdlib.lesson.experiments`, so that a lesson can show it and run it small:
+`kdlib.experiments`, so that a lesson can show it and run it small:
 
     @experiment("lesson01-gain")
     def gain(seeds=range(10)) -> pandas.DataFrame: ...
@@ -30,8 +30,7 @@ import pandas
 import torch
 
 import kdlib
-from kdlib import _files
-from kdlib.lesson import experiments
+from kdlib import _files, experiments
 
 Experiment = Callable[[], pandas.DataFrame]
 

@@ -15,10 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdlib.data import ImageSplit
-from kdlib.lesson import results
-from kdlib.lesson.experiments.lesson01 import fashion
-from kdlib.lesson.experiments.lesson03 import over_groups
-from kdlib.lesson.experiments.lesson04_moved import (
+from kdlib.experiments.lesson01 import fashion
+from kdlib.experiments.lesson03 import over_groups
+from kdlib.experiments.lesson04_moved import (
     CONTROLS,
     KNOWN_CLASSES,
     METHODS,
@@ -31,6 +30,7 @@ from kdlib.lesson.experiments.lesson04_moved import (
     student_of,
     teacher_of,
 )  # fmt: skip
+from kdlib.lesson import results
 from kdlib.lesson.results import experiment
 from kdlib.sweeps.backends import Group
 

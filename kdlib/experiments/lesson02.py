@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kdlib import inference, metrics, models, sweeps, teachers, training
 from kdlib.data import ImageSplit
-from kdlib.lesson.experiments.lesson01 import EPOCHS, fashion, known_logits
+from kdlib.experiments.lesson01 import EPOCHS, fashion, known_logits
 from kdlib.lesson.results import experiment
 from kdlib.sweeps import map_cells
 

@@ -15,9 +15,9 @@ from torch.nn import functional as F
 
 from kdlib import features, inference, losses, models, training
 from kdlib.data import ImageSplit
+from kdlib.experiments.lesson01 import fashion
+from kdlib.experiments.lesson04 import Pooled
 from kdlib.features import FeatureTerm
-from kdlib.lesson.experiments.lesson01 import fashion
-from kdlib.lesson.experiments.lesson04 import Pooled
 from kdlib.training.augmentation import views_of
 
 KNOWN_CLASSES = 5  # the teacher knows the first five classes; the others are searched

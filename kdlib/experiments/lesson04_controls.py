@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from kdlib import models, training
 from kdlib.data import ImageSplit
-from kdlib.lesson.experiments import lesson04_moved as students
-from kdlib.lesson.experiments.lesson01 import fashion
-from kdlib.lesson.experiments.lesson03 import over_groups
-from kdlib.lesson.experiments.lesson04_worth import PENALTIES, SEEDS, best_setting, tuned, worth
+from kdlib.experiments import lesson04_moved as students
+from kdlib.experiments.lesson01 import fashion
+from kdlib.experiments.lesson03 import over_groups
+from kdlib.experiments.lesson04_worth import PENALTIES, SEEDS, best_setting, tuned, worth
 from kdlib.lesson.results import experiment
 from kdlib.sweeps.backends import Group
 

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from kdlib import data, features, inference, metrics, models, training
 from kdlib.data import ImageDataset, ImageSplit
+from kdlib.experiments.lesson04_weights import best_weight, searched
 from kdlib.features import FeatureTerm
-from kdlib.lesson.experiments.lesson04_weights import best_weight, searched
 from kdlib.lesson.results import experiment
 from kdlib.sweeps import map_cells
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from kdlib import metrics, models
 from kdlib.data import ImageSplit
+from kdlib.experiments.lesson01 import fashion, known_logits
 from kdlib.inference import predict_logits
 from kdlib.lesson import results
-from kdlib.lesson.experiments.lesson01 import fashion, known_logits
 from kdlib.lesson.results import experiment
 from kdlib.losses import soft_target_by_image
 from kdlib.sweeps import mapping

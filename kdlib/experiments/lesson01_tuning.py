@@ -8,8 +8,8 @@ from typing import Any
 import pandas
 
 from kdlib import metrics, models
+from kdlib.experiments.lesson01 import EPOCHS, SETTINGS, fashion, fit
 from kdlib.lesson import results
-from kdlib.lesson.experiments.lesson01 import EPOCHS, SETTINGS, fashion, fit
 from kdlib.lesson.results import experiment
 from kdlib.sweeps import map_cells
 

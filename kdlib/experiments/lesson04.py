@@ -14,10 +14,10 @@ from torch.nn import functional as F
 
 from kdlib import features, inference, metrics, models, teachers, training
 from kdlib.data import ImageSplit
+from kdlib.experiments.lesson01 import fashion, known_logits
+from kdlib.experiments.lesson04_weights import best_weight, no_weight_is_best, searched
 from kdlib.features import FeatureTerm
 from kdlib.lesson import results
-from kdlib.lesson.experiments.lesson01 import fashion, known_logits
-from kdlib.lesson.experiments.lesson04_weights import best_weight, no_weight_is_best, searched
 from kdlib.lesson.results import experiment
 from kdlib.sweeps import map_cells
 

@@ -9,8 +9,8 @@ import torch
 
 from kdlib import inference, metrics, models, training
 from kdlib.data import ImageSplit
-from kdlib.lesson.experiments.lesson01 import fashion
-from kdlib.lesson.experiments.lesson03 import (
+from kdlib.experiments.lesson01 import fashion
+from kdlib.experiments.lesson03 import (
     IMAGES,
     SEEDS,
     over_groups,
