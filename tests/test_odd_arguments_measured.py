@@ -43,10 +43,10 @@ from odd import (
 from torch import nn
 
 from kdlib import data
-from kdlib.deploy import benchmark, export, footprint, loading, model_card, pareto, runtime, shelf
+from kdlib.deploy import benchmark, export, footprint, loading, model_card, runtime, shelf
 from kdlib.deploy.webapp import background, classifier, server
 
-background, benchmark, classifier, export, footprint, loading, model_card, pareto, runtime, server, shelf = (
+background, benchmark, classifier, export, footprint, loading, model_card, runtime, server, shelf = (
     map(
         unchecked,
         (
@@ -57,7 +57,6 @@ background, benchmark, classifier, export, footprint, loading, model_card, paret
             footprint,
             loading,
             model_card,
-            pareto,
             runtime,
             server,
             shelf,
@@ -175,44 +174,6 @@ def test_ratio(draws):
     odd = {"result": ([times], itself), "slow": (["b", "c"], text), "fast": (["a", "c"], text)}
     odd |= {"widest": ([], positive), "confidence": ([], share)}
     tried(draws.draw, lambda **options: tuple(benchmark.ratio(**options)), plain, odd)
-
-
-TABLE = pd.DataFrame({"accuracy": [0.8, 0.9, 0.7], "bytes": [10, 20, 5], "milliseconds": [1.0, 3.0, 2.0]})
-TABLE["name"] = list("abc")
-TABLES = [
-    TABLE, TABLE[:0], TABLE.to_dict(), TABLE.to_numpy(), TABLE.assign(bytes=[1, math.nan, 2]), TABLE["bytes"],
-    TABLE.assign(bytes=list("123")), TABLE.drop(columns="bytes"), TABLE.assign(bytes=[True, False, True]),
-    pd.concat([TABLE, TABLE], axis=1), TABLE.assign(bytes=[None, 1, 2]), TABLE.rename(columns={"bytes": 1}),
-    TABLE.astype(object), TABLE.assign(bytes=["1", 2, 3]), TABLE.assign(bytes=[1j, 2, 3]),
-]  # fmt: skip
-
-
-@settings(few, max_examples=120)
-@given(draws=st.data())
-def test_pareto(draws):
-    lists = [
-        ["bytes"],
-        ("milliseconds",),
-        ["name"],
-        ["bytes", "bytes"],
-        "bytes",
-        ["absent"],
-        [],
-        [1],
-        ["accuracy"],
-    ]
-    if draws.draw(st.booleans()):
-        plain = {"table": TABLE, "larger": ["accuracy"], "smaller": ["milliseconds"]}
-        odd = {"larger": (lists, texts), "smaller": (lists, texts), "table": (TABLES, itself)}
-        tried(draws.draw, lambda **options: list(pareto.pareto_front(**options).index), plain, odd)
-    else:
-        plain = {"table": TABLE, "bytes": 10, "larger": "accuracy"}
-        odd = {
-            "bytes": ([], itself),
-            "larger": (["bytes", "name", "absent"], text),
-            "table": (TABLES, itself),
-        }
-        tried(draws.draw, lambda **options: str(pareto.best_within(**options)), plain, odd)
 
 
 CARD = {
