@@ -23,6 +23,7 @@ from kdlib.teachers import cached_logits
 from kdlib.training import LEARNING_RATE, distill
 
 PROPOSALS = 50  # plans looked at for each student that is trained, at most
+SAMPLERS = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
 
 Plan = tuple[tuple[int, int, int], ...]
 
@@ -80,6 +81,12 @@ def _seed(name: str, value: Any) -> int:
     return int(value)
 
 
+def _sampler(name: str, value: Any) -> str:
+    if value not in SAMPLERS:
+        raise ValueError(f"{name} must be one of {', '.join(SAMPLERS)}; got {value!r}")
+    return value
+
+
 def _budget(name: str, value: Any) -> float | None:
     return None if value is None else positive_number(name, value)
 
@@ -99,6 +106,7 @@ def _budget(name: str, value: Any) -> float | None:
     alpha=_checks.fraction,
     learning_rate=positive_number,
     seed=_seed,
+    sampler=_sampler,
     latency=_latency,
     latency_budget=_budget,
 )
@@ -120,10 +128,11 @@ def search_student(
     alpha: float | int = 0.9,
     learning_rate: float | int = LEARNING_RATE,
     seed: int = 0,
+    sampler: str = "tpe",
 ) -> StudentSearch:
     """Search the plans of `models.PocketCNN` for the most accurate student within a budget.
 
-    optuna's TPE sampler proposes a plan: how many convolutions, and the channels, the kernel and the stride of
+    A sampler of optuna proposes a plan: how many convolutions, and the channels, the kernel and the stride of
     each. A plan above a budget is told so and costs next to nothing; one within is trained by
     `kdlib.training.distill` on `split` and judged by its accuracy on `validation`. Do not give the test split:
     the best of many is better on what it was chosen by than elsewhere.
@@ -144,14 +153,16 @@ def search_student(
         epochs, temperature, alpha, learning_rate: as in `distill`.
         depths, channels, kernels, strides: what there is to choose from; kernels are odd.
         seed: of the proposals, the initial weights and the training.
+        sampler: "tpe", which proposes plans like those that did well; or "random", every plan with the same
+            chance, the control that says what the other one is worth.
 
     Returns:
         The best plan and the table of all that were looked at. Of equal ones the first.
 
     Raises:
         TypeError: a teacher, split or number of another kind.
-        ValueError: nothing to choose from, an even kernel, a budget without its function or the reverse, or no
-            plan within the budget; and as `distill`.
+        ValueError: an unknown sampler, nothing to choose from, an even kernel, a budget without its function or the
+            reverse, or no plan within the budget; and as `distill`.
 
     Common implementations differ: many search by accuracy alone and check the budget once at the end, or put
     it into the score, so that a plan above the budget can win.
@@ -193,8 +204,7 @@ def search_student(
             study.stop()
 
     with _quiet_optuna():
-        sampler = optuna.samplers.TPESampler(seed=seed)
-        study = optuna.create_study(direction="maximize", sampler=sampler)
+        study = optuna.create_study(direction="maximize", sampler=SAMPLERS[sampler](seed=seed))
         study.optimize(judge, n_trials=PROPOSALS * students, callbacks=[stop_when_done])
     trials = pandas.DataFrame(rows.values())
     if trials["accuracy"].isna().all():
