@@ -10,6 +10,7 @@ part of the larger one. A student that is asked for again is the one that has be
 laboratory with invented accuracies, in no time: what an open experiment is tried in before it costs anything.
 """
 
+import copy
 import functools
 import random
 import time
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdlib import _checks, data, metrics, models, teachers, training
 from kdlib._checks import checked
@@ -26,14 +27,26 @@ from kdlib.data import ImageDataset, ImageSplit
 from kdlib.features import FeatureTerm
 from kdlib.inference import predict_logits
 from kdlib.lesson import profiles
-from kdlib.lesson.laboratory_settings import NO_FEATURES, Setting, all_settings, refuse_half_said, with_effect
+from kdlib.lesson.laboratory_networks import quantised as in_few_bits
+from kdlib.lesson.laboratory_settings import (
+    AS_TRAINED,
+    NO_FEATURES,
+    Setting,
+    all_settings,
+    refuse_half_said,
+    with_effect,
+)
 from kdlib.training.objectives import smoothed
 
 Settings = dict[str, Any]
 LogitsOf = Callable[[ImageSplit], Tensor]  # a teacher: the logits of a split, a row an image
 TermsOf = Callable[[ImageSplit, float, int], list[FeatureTerm]]  # of the student's images, the weight and the seed
+NetworkOf = Callable[[int], nn.Module]  # of the seed: a student before its training
 SPLITS = ("validation", "test")
 COURSE_TEACHER = "the course's"
+STUDENT = "tiny-cnn"
+AFTER_TRAINING = ("bits", "scales")  # the settings that change a student when it has been trained
+ALWAYS_SAID = ("network", "method")  # in the record; other settings where they are not the default
 
 
 @dataclass(frozen=True)
@@ -97,7 +110,7 @@ class Room:
 
         Raises:
             ValueError: no such setting, a value that is not allowed, a setting of the teacher where no method is
-                given, or a weight where no features are.
+                given, a weight where no features are, or scales where no bits are.
             TypeError: a number is asked for.
         """
         for name in settings:
@@ -128,7 +141,7 @@ class Room:
         lines = [f"{len(self._measured)} students in {self._place()}"]
         for settings, numbers in seeds.items():
             looked = [s for s in SPLITS if any(look.settings == settings and look.split == s for look in self.looks)]
-            said = [(n, v) for n, v in settings if n == "method" or v != self._known[n].default]
+            said = [(n, v) for n, v in settings if n in ALWAYS_SAID or v != self._known[n].default]
             lines.append(f"  {as_text(said)}: seeds {_listed(numbers)}, measured on {' and '.join(looked)}")
         return "\n".join(lines)
 
@@ -145,7 +158,7 @@ def _listed(numbers: list[int]) -> str:
 
 
 class Laboratory(Room):
-    """Trains tiny-cnn students on Fashion-MNIST, from labels or from a teacher.
+    """Trains students on Fashion-MNIST, from labels or from a teacher.
 
     Args:
         profile: in the profile `ci` a student sees a tenth of the images, once: quick, and no evidence of anything.
@@ -155,10 +168,16 @@ class Laboratory(Room):
         features: by name, functions (the student's images, weight, seed) that give the feature losses with their
             weights and with the teacher's features of these images. They are added to the losses of the method, and
             the settings `features` and `weight` choose them; by default there are none, and no such settings.
+        networks: by name, functions of the seed that give the network to be trained, of which a copy is taken; the
+            setting `network` chooses one, the first being taken where nothing is said. By default every student is a
+            tiny-cnn with weights of its seed, and there is no such setting.
+        quantised: whether the trained weights may be rounded to few bits, as the settings `bits` and `scales` say; by
+            default they are not, and there are no such settings. Students that differ in these alone are trained once.
         settings: the names of those that may be chosen; by default all.
 
     Raises:
-        ValueError: an unknown profile or setting, no teacher, features called "none", or numbers that are not allowed.
+        ValueError: an unknown profile or setting, no teacher, no network, features called "none", or numbers that are
+            not allowed.
     """
 
     def __init__(
@@ -169,29 +188,50 @@ class Laboratory(Room):
         epochs: int = 20,
         teachers: Mapping[str, LogitsOf] | None = None,
         features: Mapping[str, TermsOf] | None = None,
+        networks: Mapping[str, NetworkOf] | None = None,
+        quantised: bool = False,
         settings: Iterable[str] | None = None,
     ) -> None:
         self._teachers = {COURSE_TEACHER: course_teacher} if teachers is None else dict(teachers)
-        if not self._teachers:
-            raise ValueError("teachers={}: there must be one at least")
+        self._networks = {STUDENT: _tiny_cnn} if networks is None else dict(networks)
+        for name, given in {"teachers": self._teachers, "networks": self._networks}.items():
+            if not given:
+                raise ValueError(f"{name}={{}}: there must be one at least")
         self._features = dict(features or {})
-        super().__init__(all_settings(images, epochs, self._teachers, self._features), settings)
-        for name, value in {"images": images, "epochs": epochs}.items():
-            self._known[name].checked(name, value)
+        known = all_settings(
+            images=images,
+            epochs=epochs,
+            teachers=self._teachers,
+            features=self._features,
+            networks=self._networks,
+            quantised=quantised,
+        )
+        super().__init__(known, settings)
         self._quick = profiles.get(profile).name == "ci"
         self._seconds = 0.0
         self._targets: dict[tuple, Tensor] = {}
+        self._trained: dict[tuple, nn.Module] = {}
 
     def _accuracies(self, seed: int, settings: Settings) -> dict[str, float]:
         start = time.perf_counter()
-        dataset = _dataset()
-        student = models.build("tiny-cnn", seed=seed)
-        self._train(student, seed, settings)
-        measured = {split: metrics.accuracy(student, getattr(dataset, split)) for split in SPLITS}
+        student = self._network(seed, settings)
+        measured = {split: metrics.accuracy(student, getattr(_dataset(), split)) for split in SPLITS}
         self._seconds += time.perf_counter() - start
         return measured
 
-    def _train(self, student: torch.nn.Module, seed: int, settings: Settings) -> None:
+    def _network(self, seed: int, settings: Settings) -> nn.Module:
+        """The student's network, trained where no other student has shared its training, then rounded."""
+        of_training = {name: value for name, value in settings.items() if name not in AFTER_TRAINING}
+        key = (seed, *of_training.items())
+        if key not in self._trained:
+            start_of = self._networks[settings.get("network", next(iter(self._networks)))]
+            student = copy.deepcopy(start_of(seed))
+            self._train(student, seed, of_training)
+            self._trained[key] = student
+        bits = settings.get("bits", AS_TRAINED)
+        return self._trained[key] if bits == AS_TRAINED else in_few_bits(self._trained[key], bits, settings["scales"])
+
+    def _train(self, student: nn.Module, seed: int, settings: Settings) -> None:
         images = settings["images"] // 10 if self._quick else settings["images"]
         transfer_set = _dataset().train.take(images, seed=seed)
         recipe = {
@@ -224,6 +264,10 @@ def _dataset() -> ImageDataset:
     return data.load("fashion-mnist")
 
 
+def _tiny_cnn(seed: int) -> nn.Module:
+    return models.build(STUDENT, seed=seed)
+
+
 def course_teacher(split: ImageSplit) -> Tensor:
     """The logits of the course's teacher on some training images: computed once for all of them, looked up by index."""
     train = _dataset().train
@@ -233,7 +277,7 @@ def course_teacher(split: ImageSplit) -> Tensor:
 
 
 @functools.cache
-def _course_network() -> torch.nn.Module:
+def _course_network() -> nn.Module:
     return teachers.load("fashion-mnist")
 
 
@@ -246,7 +290,7 @@ def weaker_teacher(images: int, *, epochs: int = 20) -> LogitsOf:
         if len(others) < images:
             most = len(train) - images
             raise ValueError(f"images={len(split)} leaves the weaker teacher too few of its own; at most {most}")
-        teacher = models.build("tiny-cnn", seed=1000)
+        teacher = models.build(STUDENT, seed=1000)
         training.train(teacher, others.take(images), epochs=epochs, seed=1000, progress=False)
         return predict_logits(teacher, split)
 
@@ -258,16 +302,27 @@ class Rehearsal(Room):
 
     The seed has a strong effect (about three points), which the students of one seed share; what is left between
     students of one seed is about a point. So an interval that throws the pairs away is visibly too wide.
+
+    Args:
+        images, epochs, quantised, settings: as those of `Laboratory`.
+        teachers, features, networks: their names.
     """
 
     def __init__(
         self,
         *,
+        images: int = 1000,
+        epochs: int = 20,
         teachers: Iterable[str] = (COURSE_TEACHER,),
         features: Iterable[str] = (),
+        networks: Iterable[str] = (STUDENT,),
+        quantised: bool = False,
         settings: Iterable[str] | None = None,
     ) -> None:
-        super().__init__(all_settings(1000, 20, teachers, features), settings)
+        known = all_settings(
+            images=images, epochs=epochs, teachers=teachers, features=features, networks=networks, quantised=quantised
+        )
+        super().__init__(known, settings)
 
     def _accuracies(self, seed: int, settings: Settings) -> dict[str, float]:
         of_the_seed = random.Random(f"seed {seed}").gauss(0, 0.03)

@@ -7,51 +7,64 @@ from typing import Any
 from kdlib import _checks, training
 
 NO_FEATURES = "none"
+RANDOM_START = "random start"  # the network of fresh weights: the control of one in the same form that inherits its own
+AS_TRAINED = 32  # bits of a weight that is not rounded
+BITS = (2, 3, 4, 5, 6, 7, 8, AS_TRAINED)
+A_CHANNEL, A_LAYER = "a channel", "a layer"  # what has a scale of its own for its rounded weights
 OF_THE_TEACHER = ("teacher", "temperature", "alpha")  # without effect on a student that learns from labels alone
 
 
 @dataclass(frozen=True, repr=False)
 class Setting:
-    """What may be chosen: one of the words in `allowed`, or a number from the first to the second of `allowed`."""
+    """What may be chosen: one of `allowed`, or where these are two numbers, any from the first to the second."""
 
     default: Any
     allowed: tuple
 
     @property
-    def is_word(self) -> bool:
-        return isinstance(self.default, str)
+    def is_range(self) -> bool:
+        return len(self.allowed) == 2 and not isinstance(self.default, str)
 
     def checked(self, name: str, value: Any) -> Any:
-        """The value, as a word, a whole number (where the default is one) or any number.
+        """The value: a word, a whole number (where the default is one) or any number.
 
         Raises:
             ValueError: it is not allowed.
             TypeError: it is no number where one is asked for.
         """
-        if self.is_word:
-            if value not in self.allowed:
-                raise ValueError(f"{name} must be one of {', '.join(self.allowed)}; got {value!r}")
-            return value
-        rule = _checks.positive_integer if isinstance(self.default, int) else _checks.finite_number
-        number, (low, high) = rule(name, value), self.allowed
-        if not low <= number <= high:
+        chosen = value
+        if not isinstance(self.default, str):
+            rule = _checks.positive_integer if isinstance(self.default, int) else _checks.finite_number
+            chosen = rule(name, value)
+        if not self.is_range:
+            if chosen not in self.allowed:
+                raise ValueError(f"{name} must be one of {', '.join(map(str, self.allowed))}; got {value!r}")
+            return chosen
+        low, high = self.allowed
+        if not low <= chosen <= high:
             raise ValueError(f"{name} must be from {low:g} to {high:g}, got {value}")
-        return number
+        return chosen
 
     def __repr__(self) -> str:
-        allowed = " or ".join(self.allowed) if self.is_word else "{:g} to {:g}".format(*self.allowed)
+        allowed = "{:g} to {:g}".format(*self.allowed) if self.is_range else " or ".join(map(str, self.allowed))
         return f"{allowed} (where nothing is said: {self.default})"
 
 
 def all_settings(
-    images: int, epochs: int, teacher_names: Iterable[str], feature_names: Iterable[str]
+    *,
+    images: int = 1000,
+    epochs: int = 20,
+    teachers: Iterable[str],
+    features: Iterable[str] = (),
+    networks: Iterable[str] = (),
+    quantised: bool = False,
 ) -> dict[str, Setting]:
-    """The settings of a laboratory with these teachers and features, in the order in which they are told.
+    """The settings of a laboratory, of teachers, features and networks by name, in the order in which they are told.
 
     Raises:
-        ValueError: features are called as the word for none of them is.
+        ValueError: features are called as the word for none of them is, or `images` or `epochs` is not allowed.
     """
-    teachers, features = tuple(teacher_names), tuple(feature_names)
+    teachers, features, networks = tuple(teachers), tuple(features), tuple(networks)
     if NO_FEATURES in features:
         raise ValueError(f"features must not be called {NO_FEATURES!r}, which stands for no features; got {features}")
     settings = {
@@ -65,11 +78,19 @@ def all_settings(
         "epochs": Setting(epochs, (1, 200)),
         "learning_rate": Setting(training.LEARNING_RATE, (1e-5, 1.0)),
         "label_smoothing": Setting(0.0, (0.0, 0.9)),
+        "bits": Setting(AS_TRAINED, BITS),
+        "scales": Setting(A_CHANNEL, (A_CHANNEL, A_LAYER)),
     }
+    if len(networks) > 1:
+        settings = {"network": Setting(networks[0], networks), **settings}
     if len(teachers) == 1:
         del settings["teacher"]
     if not features:
         del settings["features"], settings["weight"]
+    if not quantised:
+        del settings["bits"], settings["scales"]
+    for name, value in {"images": images, "epochs": epochs}.items():
+        settings[name].checked(name, value)
     return settings
 
 
@@ -77,13 +98,15 @@ def refuse_half_said(chosen: Mapping[str, Any]) -> None:
     """Refuse what says how to do a thing, but not to do it.
 
     Raises:
-        ValueError: a setting of the teacher without a method, or a weight without features.
+        ValueError: a setting of the teacher without a method, a weight without features, or scales without bits.
     """
     for name in OF_THE_TEACHER:
         if name in chosen and "method" not in chosen:
             raise ValueError(f'{name} is for students of a teacher: say method="distillation" as well')
     if "weight" in chosen and "features" not in chosen:
         raise ValueError("weight is for students that learn from features: say features=... as well")
+    if "scales" in chosen and "bits" not in chosen:
+        raise ValueError("scales is for students whose weights are rounded: say bits=... as well")
 
 
 def with_effect(every: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
@@ -98,4 +121,6 @@ def with_effect(every: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
     if "features" in every and (every["features"] == NO_FEATURES or every["weight"] == 0):
         every["features"] = NO_FEATURES
         del every["weight"]
+    if every.get("bits") == AS_TRAINED:
+        del every["scales"]
     return tuple(every.items())

@@ -1,12 +1,12 @@
 """An exercise: a tested solution, the cases it is judged on, its hints, and the mistakes known by name."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from kdlib.lesson.exercises import _source
-from kdlib.lesson.laboratory import COURSE_TEACHER, Rehearsal
+from kdlib.lesson.laboratory import Rehearsal
 
 
 def call(function: Callable, *arguments: Any) -> Any:
@@ -83,26 +83,20 @@ def exercise(
     return register
 
 
-def open_experiment(
-    *,
-    hints: list[str],
-    settings: Sequence[str] | None = None,
-    teachers: Sequence[str] = (COURSE_TEACHER,),
-    features: Sequence[str] = (),
-) -> Callable[[Callable], Callable]:
+def open_experiment(*, hints: list[str], **laboratory: Any) -> Callable[[Callable], Callable]:
     """Register the decorated function of a laboratory as a solution of the open experiment that bears its name.
 
     Its docstring offers the questions to choose from.
 
     Args:
         hints: as `Exercise`.
-        settings, teachers, features: as those of the `Laboratory` in which the lesson then runs the learner's function;
-            of teachers and features the names.
+        laboratory: what `Rehearsal` takes, as the `Laboratory` has it in which the lesson then runs the learner's
+            function.
     """
 
     def register(solve: Callable) -> Callable:
         def cases() -> list[tuple]:
-            return [(Rehearsal(teachers=teachers, features=features, settings=settings),)]
+            return [(Rehearsal(**laboratory),)]
 
         REGISTRY[solve.__name__] = Exercise(solve, cases, hints, mistakes={}, is_open=True)
         return solve
