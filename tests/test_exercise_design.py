@@ -47,6 +47,19 @@ def test_every_question_that_an_exercise_offers_can_be_answered():
             ({**TEACHER, "temperature": 2, "features": "relational"}, {**TEACHER, "temperature": 2}),
             ({**TEACHER, "images": 100, "features": "relational"}, {**TEACHER, "images": 100}),
         ],
+        "my_deployment_experiment": [
+            ({"bits": 4}, {"bits": 32}),
+            ({**TEACHER, "bits": 4}, {**TEACHER, "bits": 4, "scales": "a layer"}),
+            ({**TEACHER, "bits": 3}, {"bits": 3}),
+        ],
+        "my_compression_experiment": [
+            ({**TEACHER, "network": "pruned"}, {**TEACHER, "network": "random start"}),
+            ({**TEACHER, "network": "pruned"}, {"network": "pruned"}),
+            *(
+                ({**TEACHER, "network": name, "epochs": 15}, {**TEACHER, "network": "random start", "epochs": 15})
+                for name in ("pruned", "carved")
+            ),
+        ],
     }
     assert set(questions) == set(OPEN)
     for name, arms in questions.items():
@@ -94,6 +107,54 @@ def test_a_gain_of_features_is_the_arm_with_them_minus_the_arm_without():
         assert exercises.check("feature_on_trial", compared(one, other)).diagnosis == diagnosis, (one, other)
     idle = exercises.check("feature_on_trial", compared({"features": "none"}, {**HINT, "weight": 0}))
     assert idle.diagnosis == "no control"
+
+
+def test_inherited_weights_are_the_treatment_and_a_random_start_is_their_control():
+    pruned, carved, fresh = ({"network": name} for name in ("pruned", "carved", "random start"))
+    for one, other, diagnosis in [
+        (pruned, fresh, None),
+        ({}, fresh, None),
+        (fresh, pruned, "sign"),
+        ({**fresh, **TEACHER}, {**carved, **TEACHER}, "sign"),
+        (pruned, carved, None),
+        (carved, pruned, None),
+        ({**pruned, **TEACHER}, fresh, "several changes"),
+        ({**pruned, "epochs": 5}, {**fresh, "epochs": 15}, "several changes"),
+        (pruned, {**fresh, "epochs": 20}, "several changes"),  # the laboratory of lesson 06 trains for 5 by itself
+        (pruned, {**pruned, "epochs": 5}, "no control"),
+    ]:
+        verdict = exercises.check("my_compression_experiment", compared(one, other))
+        assert verdict.diagnosis == diagnosis, (one, other, verdict)
+
+
+def test_bits_and_their_scales_are_two_changes_but_scales_come_with_the_bits():
+    for one, other, diagnosis in [
+        ({"bits": 4}, {}, None),
+        ({}, {"bits": 4}, None),
+        ({"bits": 4, "scales": "a layer"}, {"bits": 32}, None),
+        ({"bits": 4}, {"bits": 4, "scales": "a layer"}, None),
+        ({"bits": 4}, {"bits": 3, "scales": "a layer"}, "several changes"),
+        ({**TEACHER, "bits": 3}, {"bits": 32}, "several changes"),
+        ({"bits": 32}, {"bits": 32, "scales": "a layer"}, "no control"),
+    ]:
+        verdict = exercises.check("my_deployment_experiment", compared(one, other))
+        assert verdict.diagnosis == diagnosis, (one, other, verdict)
+
+
+def test_whether_one_kind_of_student_loses_less_than_another_is_a_difference_of_differences():
+    def losses(lab, **arm):
+        return np.subtract(on_test(lab, bits=32, **arm), on_test(lab, bits=3, **arm))
+
+    def of_losses(lab):
+        return paired_interval(losses(lab), losses(lab, **TEACHER))
+
+    def of_other_bits(lab):
+        other = np.subtract(on_test(lab, bits=32), on_test(lab, bits=4))
+        return paired_interval(losses(lab, **TEACHER), other)
+
+    verdict = exercises.check("my_deployment_experiment", of_losses)
+    assert verdict.passed and "that difference for two values of method" in verdict.message, verdict
+    assert not exercises.check("my_deployment_experiment", of_other_bits).passed
 
 
 def test_a_weight_that_validation_chose_for_the_features_is_no_second_change():

@@ -15,7 +15,7 @@ from kdlib.lesson.exercises._intervals import Complaint
 from kdlib.lesson.exercises._observe import Outcome, observe
 from kdlib.lesson.exercises._verdict import CORRECT, UNFINISHED, WRONG, Verdict
 from kdlib.lesson.laboratory import Rehearsal, as_text
-from kdlib.lesson.laboratory_settings import NO_FEATURES
+from kdlib.lesson.laboratory_settings import NO_FEATURES, RANDOM_START
 
 FEWEST_SEEDS = 5
 SIGNS = (1, -1, -1, 1)  # of the arms compared: a - b, or (a - b) - (c - d)
@@ -243,8 +243,9 @@ def _about_sign(arms: tuple[Arm, ...]) -> Complaint | None:
     changed = _differences(*arms[:2])
     with_teacher = changed.get("method", ("", ""))[1] == "distillation"
     with_features = changed.get("features", ("", ""))[0] == NO_FEATURES
+    inherited = changed.get("network", ("", ""))[0] == RANDOM_START
     smoothed = [*changed] == ["label_smoothing"] and changed["label_smoothing"][0] == 0
-    if len(arms) == 2 and (with_teacher or with_features or smoothed):
+    if len(arms) == 2 and (with_teacher or with_features or inherited or smoothed):
         return Complaint(
             "sign",
             "The sign is turned round: a gain is the arm with the treatment minus its control, so that it is above "
