@@ -137,63 +137,125 @@ def logits_agree(logits, expected, tolerance):
 
 
 def _models_to_choose_from():
-    accuracies = [0.92, 0.89, 0.86, 0.89, 0.91, 0.80, 0.86]
-    sizes = [470, 120, 30, 90, 300, 12, 40]
-    milliseconds = [2.1, 0.6, 0.3, 0.9, 0.7, 0.4, 0.2]
-    budgets = [(400, 2.0), (500, 0.65), (200, 3.0), (120, 0.6), (60, 0.5), (12, 0.4), (1000, 9.0)]
-    return [(accuracies, sizes, milliseconds, *most) for most in budgets]
+    """Seven models, all but the smallest linked by pairs that are not told apart; and budgets for them.
+
+    How near two accuracies are decides nothing: 0 and 5 are told apart, 1 and 3 are not.
+    """
+    accuracies = [0.92, 0.89, 0.86, 0.91, 0.80, 0.915, 0.90]
+    sizes = [470, 120, 30, 300, 12, 150, 90]
+    milliseconds = [0.68, 0.6, 0.62, 0.7, 2.5, 2.2, 0.65]
+    pairs = {(0, 3), (3, 5), (3, 6), (1, 3), (1, 6), (1, 2)}
+    places = range(len(sizes))
+    alike = [[i == j or (i, j) in pairs or (j, i) in pairs for j in places] for i in places]
+    budgets = [(1000, 9.0), (400, 2.0), (120, 0.6), (400, 9.0), (35, 3.0), (12, 2.5), (120, 0.65)]
+    return [(accuracies, sizes, milliseconds, alike, *most) for most in budgets]
 
 
 def _fitting(sizes, milliseconds, most_bytes, most_milliseconds):
     return [i for i in range(len(sizes)) if sizes[i] <= most_bytes and milliseconds[i] <= most_milliseconds]
 
 
-def _pick(accuracies, sizes, milliseconds, most_bytes, most_milliseconds, *, key=None):
-    fits = _fitting(sizes, milliseconds, most_bytes, most_milliseconds)
-    return max(fits, key=key or (lambda i: (accuracies[i], -sizes[i])))
+def _pick(accuracies, sizes, milliseconds, alike, *most, searched=None, allowed=None, cost=None):
+    """The solution, which can be told to make mistakes.
 
-
-def _below(accuracies, sizes, milliseconds, most_bytes, most_milliseconds):
-    fits = [i for i in range(len(sizes)) if sizes[i] < most_bytes and milliseconds[i] < most_milliseconds]
-    return max(fits, key=lambda i: (accuracies[i], -sizes[i]), default=-1)
-
-
-def _place_among_the_fitting(accuracies, sizes, milliseconds, *most):
+    searched: where the best is looked for; allowed: which may be chosen; cost: of which the least is chosen.
+    """
     fits = _fitting(sizes, milliseconds, *most)
-    return fits.index(_pick(accuracies, sizes, milliseconds, *most))
+    best = max(searched or fits, key=accuracies.__getitem__)
+    return min((i for i in allowed or fits if alike[best][i]), key=(cost or sizes).__getitem__)
+
+
+def _best(accuracies, sizes, milliseconds, alike, *most):
+    return max(_fitting(sizes, milliseconds, *most), key=accuracies.__getitem__)
+
+
+def _smallest(accuracies, sizes, milliseconds, alike, *most):
+    return min(_fitting(sizes, milliseconds, *most), key=sizes.__getitem__)
+
+
+def _below(accuracies, sizes, milliseconds, alike, most_bytes, most_milliseconds):
+    fits = [i for i in range(len(sizes)) if sizes[i] < most_bytes and milliseconds[i] < most_milliseconds]
+    best = max(fits, key=accuracies.__getitem__)
+    return min((i for i in fits if alike[best][i]), key=sizes.__getitem__)
+
+
+def _like_the_smallest(accuracies, sizes, milliseconds, alike, *most):
+    smallest = _smallest(accuracies, sizes, milliseconds, alike, *most)
+    like_it = [i for i in _fitting(sizes, milliseconds, *most) if alike[smallest][i]]
+    return max(like_it, key=accuracies.__getitem__)
+
+
+def _by_a_chain(accuracies, sizes, milliseconds, alike, *most):
+    fits = _fitting(sizes, milliseconds, *most)
+    chain = {_best(accuracies, sizes, milliseconds, alike, *most)}
+    for _ in fits:
+        chain |= {i for i in fits for link in chain if alike[link][i]}
+    return min(chain, key=sizes.__getitem__)
+
+
+def _by_steps(accuracies, sizes, milliseconds, alike, *most):
+    fits, here = _fitting(sizes, milliseconds, *most), _best(accuracies, sizes, milliseconds, alike, *most)
+    while (there := min((i for i in fits if alike[here][i]), key=sizes.__getitem__)) != here:
+        here = there
+    return here
+
+
+def _without_the_best(accuracies, sizes, milliseconds, alike, *most):
+    best = _best(accuracies, sizes, milliseconds, alike, *most)
+    others = [i for i in _fitting(sizes, milliseconds, *most) if alike[best][i] and i != best]
+    return min(others, key=sizes.__getitem__, default=best)
 
 
 @exercise(
     cases=_models_to_choose_from,
     hints=[
-        "First list the places of the models that fit both budgets; then choose among these places.",
-        "Two models may be equally accurate. max(..., key=...) with a pair as the key settles such a tie.",
-        "max(fitting, key=lambda i: (accuracies[i], -sizes[i])), where fitting holds places.",
+        "Three steps, each of which chooses among places: what fits? which of these is the best? what may replace it?",
+        "alike[best] has an entry for every model, those that do not fit too; the best is alike itself.",
+        """max(fitting, key=lambda place: accuracies[place]), where fitting is a list of places; then the places in
+        fitting for which alike[best][place] is True, and min over these in the same way.""",
     ],
     mistakes={
+        "compared with the most accurate model of all, which need not fit; the best that fits is meant":
+            lambda a, s, t, same, *most: _pick(a, s, t, same, *most, searched=range(len(a))),
+        "this one is not told apart from the best, but does not fit; choose among those that do":
+            lambda a, s, t, same, *most: _pick(a, s, t, same, *most, allowed=range(len(a))),
+        "the most accurate that fits; a smaller one that is not told apart from it does as well":
+            _best,
+        "the smallest that fits, however much worse it is; it must not be told apart from the best that fits":
+            _smallest,
+        "compared with the smallest; compare each model with the most accurate one that fits":
+            _like_the_smallest,
+        "a chain: this one is not told apart from one that is not told apart from the best, but from the best it is":
+            _by_a_chain,
+        "step by step to a smaller one, each of which is compared with the last; compare all of them with the best":
+            _by_steps,
+        "the best that fits is left out; where it is the smallest of those alike, it is the one to ship":
+            _without_the_best,
         "the time is not looked at; both budgets have to be kept":
-            lambda a, s, t, most_bytes, most_time: _pick(a, s, t, most_bytes, float("inf")),
+            lambda a, s, t, same, most_bytes, most_time: _pick(a, s, t, same, most_bytes, float("inf")),
         "the size is not looked at; both budgets have to be kept":
-            lambda a, s, t, most_bytes, most_time: _pick(a, s, t, float("inf"), most_time),
-        "the smallest that fits; the most accurate one is asked for":
-            lambda a, s, t, *most: _pick(a, s, t, *most, key=lambda i: -s[i]),
-        "the fastest that fits; the most accurate one is asked for":
-            lambda a, s, t, *most: _pick(a, s, t, *most, key=lambda i: -t[i]),
-        "of two equally accurate ones the first is taken, not the smaller":
-            lambda a, s, t, *most: _pick(a, s, t, *most, key=lambda i: a[i]),
-        "of two equally accurate ones the faster is taken, not the smaller":
-            lambda a, s, t, *most: _pick(a, s, t, *most, key=lambda i: (a[i], -t[i])),
+            lambda a, s, t, same, most_bytes, most_time: _pick(a, s, t, same, float("inf"), most_time),
+        "the fastest of those that are not told apart from the best; the one with the fewest bytes is asked for":
+            lambda a, s, t, same, *most: _pick(a, s, t, same, *most, cost=t),
+        "the least accurate of those that are not told apart from the best; it need not have the fewest bytes":
+            lambda a, s, t, same, *most: _pick(a, s, t, same, *most, cost=a),
         "a model that just meets its budget fits: <=, not <":
             _below,
         "this is its place among those that fit; its place among all models is asked for":
-            _place_among_the_fitting,
+            lambda a, s, t, same, *most: _fitting(s, t, *most).index(_pick(a, s, t, same, *most)),
+        "the places are counted from 1; the first has the place 0":
+            lambda a, s, t, same, *most: 1 + _pick(a, s, t, same, *most),
+        "these are its bytes; its place is asked for":
+            lambda a, s, t, same, *most: s[_pick(a, s, t, same, *most)],
     },
 )  # fmt: skip
-def pick_model(accuracies, sizes, milliseconds, most_bytes, most_milliseconds):
-    """Which model to ship: the place (0 for the first) of the most accurate one with at most most_bytes and at
-    most most_milliseconds; of several equally accurate ones, the one with the fewest bytes.
+def pick_model(accuracies, sizes, milliseconds, alike, most_bytes, most_milliseconds):
+    """Which model to ship: the place (0 for the first) of the smallest one that is not told apart from the best. Both
+    are among the models that fit, those with at most most_bytes and at most most_milliseconds; the best is the most
+    accurate of them, and may itself be the one to ship.
 
-    accuracies, sizes (in bytes), milliseconds: lists with an entry for each model. At least one model fits.
+    accuracies, sizes (in bytes), milliseconds: lists with an entry for each model, no two accuracies or sizes equal.
+    alike[i][j] is True where i and j are not told apart (always where i is j). At least one model fits.
     """
     # --- your code
     fitting = [
@@ -201,77 +263,9 @@ def pick_model(accuracies, sizes, milliseconds, most_bytes, most_milliseconds):
         for place in range(len(accuracies))
         if sizes[place] <= most_bytes and milliseconds[place] <= most_milliseconds
     ]
-    return max(fitting, key=lambda place: (accuracies[place], -sizes[place]))
-    # --- end
-
-
-# ------------------------------------------------------------------------------------ the front
-
-
-def _fronts():
-    return [
-        ([0.92, 0.89, 0.86, 0.88, 0.91, 0.80], [2.1, 0.6, 0.3, 0.9, 2.1, 0.3]),
-        ([0.90, 0.90, 0.90, 0.85], [1.0, 1.0, 2.0, 0.5]),
-        ([0.7, 0.8, 0.9], [3.0, 2.0, 1.0]),
-        ([0.7, 0.8, 0.9, 0.85], [0.5, 1.0, 2.0, 1.5]),
-    ]
-
-
-def _marks(function, accuracies, milliseconds):
-    """Probe: the answer as 1 and 0, whether it is a list, an array or a tensor."""
-    answer = function(accuracies, milliseconds)
-    return answer if is_unfinished(answer) else torch.tensor([float(bool(mark)) for mark in answer])
-
-
-def _front(accuracies, milliseconds, beats):
-    models = [*zip(accuracies, milliseconds, strict=True)]
-    return [
-        not any(beats(*other, *mine) for place, other in enumerate(models) if place != number)
-        for number, mine in enumerate(models)
-    ]
-
-
-def _beats(accuracy, time, my_accuracy, my_time):
-    return accuracy >= my_accuracy and time <= my_time and (accuracy, time) != (my_accuracy, my_time)
-
-
-@exercise(
-    cases=_fronts,
-    probe=_marks,
-    hints=[
-        "When would nobody choose a model? When another one is no worse in anything and better in something.",
-        "For each model ask any(...) over all models; the front is where the answer is no.",
-        "b beats a: b's accuracy >= a's and b's time <= a's and the two pairs are not equal.",
-    ],
-    mistakes={
-        "beaten only by what is better in both: one that is equal in one and better in the other beats it too":
-            lambda a, t: _front(a, t, lambda b, u, mine, my_time: b > mine and u < my_time),
-        "two equal models beat each other and are both gone; to beat takes being better in something":
-            lambda a, t: _front(a, t, lambda b, u, mine, my_time: b >= mine and u <= my_time),
-        "the other way round: these are the models that are beaten":
-            lambda a, t: [not stays for stays in _front(a, t, _beats)],
-        "more milliseconds count as better; they are worse":
-            lambda a, t: _front(a, [-one for one in t], _beats),
-        "only the most accurate and the fastest; the front has the compromises between them too":
-            lambda a, t: [x == max(a) or y == min(t) for x, y in zip(a, t, strict=True)],
-        "the ratio of accuracy to time picks one compromise; the front leaves the choice to you":
-            lambda a, t: [x / y == max(b / u for b, u in zip(a, t, strict=True))
-                          for x, y in zip(a, t, strict=True)],
-    },
-)  # fmt: skip
-def on_the_front(accuracies, milliseconds):
-    """The Pareto front: which models no other model beats? One beats another if it is at least as accurate and
-    at least as fast, and better in one of the two. Of two equal models neither beats the other.
-
-    accuracies, milliseconds: lists with an entry for each model. Returns a list of True and False.
-    """
-    # --- your code
-    models = list(zip(accuracies, milliseconds, strict=True))
-    front = []
-    for accuracy, time in models:
-        beaten = any(a >= accuracy and t <= time and (a, t) != (accuracy, time) for a, t in models)
-        front.append(not beaten)
-    return front
+    best = max(fitting, key=lambda place: accuracies[place])
+    like_the_best = [place for place in fitting if alike[best][place]]
+    return min(like_the_best, key=lambda place: sizes[place])
     # --- end
 
 
