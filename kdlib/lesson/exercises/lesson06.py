@@ -318,8 +318,8 @@ def _statistics_only(first, norm, second):
     },
 )  # fmt: skip
 def prune_channel_pair(first, norm, second, keep):
-    """Take channels out of second(relu(norm(first(images)))): new layers that compute what these three would with
-    every channel behind the ReLU set to 0 that is not in `keep`, and that no longer have these channels.
+    """Take channels out of second(relu(norm(first(images)))): new layers that no longer have them, and compute, in
+    eval mode, what these three would with every channel behind the ReLU set to 0 that is not in `keep`.
 
     first: an nn.Conv2d without bias; norm: its nn.BatchNorm2d; second: an nn.Conv2d, with or without a bias (no
     groups); keep: a LongTensor of channel numbers. Returns (first, norm, second); those given stay as they are.
