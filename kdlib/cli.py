@@ -76,6 +76,11 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("models", nargs="+", metavar="MODEL.onnx", help="one, or two to see them side by side")
     serve.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, this machine only")
     serve.add_argument("--port", type=int, default=8000, metavar="N", help="default: 8000; 0: any free one")
+    serve.add_argument(
+        "--until-input-ends",
+        action="store_true",
+        help="end with the standard input, too: for a program that starts the page and must not leave it behind",
+    )
     serve.set_defaults(command=_serve)
 
     train = commands.add_parser("train-teacher", help="train the teacher of a data set and save its weights")
@@ -136,7 +141,9 @@ def _run(options: argparse.Namespace) -> int:
 def _serve(options: argparse.Namespace) -> int:
     from kdlib.deploy.webapp import server
 
-    server.serve(options.models, host=options.host, port=options.port)
+    server.serve(
+        options.models, host=options.host, port=options.port, until_input_ends=options.until_input_ends
+    )
     return 0
 
 

@@ -19,7 +19,8 @@ class Server:
     """`kdlib serve` with one or two exported models, on a free port of this machine alone.
 
     It runs in a fresh process, as it would elsewhere: without torch, and not slowed by what this one does. It
-    ends with `stop()`, and at the latest with this object or this process.
+    ends with `stop()`, and at the latest with this object or this process, even if that is killed. Interrupting
+    this process does not end it.
 
     Attributes:
         address: of the page, such as "http://127.0.0.1:8123/".
@@ -38,13 +39,16 @@ class Server:
     def __init__(self, paths: Sequence[str | PathLike], *options: str):
         paths = arguments.paths("paths", paths)
         search = os.pathsep.join(filter(None, [str(PACKAGE), os.environ.get("PYTHONPATH")]))
+        command = [sys.executable, "-m", "kdlib.cli", "serve", *map(str, paths), "--port", "0", *options]
         with tempfile.TemporaryFile("w+") as errors:  # not a pipe, which would fill up with nobody reading it
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "kdlib.cli", "serve", *map(str, paths), "--port", "0", *options],
+                [*command, "--until-input-ends"],
                 env=os.environ | {"PYTHONPATH": search},
+                stdin=subprocess.PIPE,  # which the system closes when this process ends, however it ends
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
+                start_new_session=True,  # Jupyter interrupts a kernel together with the processes of its group
             )
             self._end = weakref.finalize(self, _end, self.process)
             found = re.search(r"http://(\S+):(\d+)/", self.process.stdout.readline())
@@ -55,9 +59,36 @@ class Server:
                 raise ValueError(f"the server ended with status {status}: {' '.join(last)}")
         self.address, self.host, self.port = found[0], found[1], int(found[2])
 
+    @property
+    def status(self) -> int | None:
+        """None while it runs, afterwards the exit status of its process."""
+        return self.process.poll()
+
     def stop(self) -> None:
         """End the process and wait for that. Stopping twice does no harm."""
         self._end()
+
+
+_serving: Server | None = None
+
+
+def serve(paths: Sequence[str | PathLike], *options: str) -> Server:
+    """The one server of this process, for a cell of a notebook, which may run again.
+
+    The server of an earlier call is stopped as soon as the new one answers; if that does not start, it lives on.
+
+    Args:
+        paths: as for `Server`.
+        options: as for `Server`.
+
+    Raises:
+        ValueError, TypeError: as for `Server`.
+    """
+    global _serving
+    before, _serving = _serving, Server(paths, *options)
+    if before is not None:
+        before.stop()
+    return _serving
 
 
 def _end(process: subprocess.Popen) -> None:

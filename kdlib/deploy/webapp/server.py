@@ -15,6 +15,8 @@ import logging
 import os
 import signal
 import socket
+import sys
+import threading
 import time
 import warnings
 from collections import Counter
@@ -43,13 +45,21 @@ KEPT_BYTES = 256 * 2**10  # freed pieces of memory up to this size are kept for 
 DISCARDED_BYTES = 64 * 2**20  # of a body that is too large
 
 
-def serve(paths: Sequence[str | PathLike], *, host: str = "127.0.0.1", port: int = 8000) -> None:
+def serve(
+    paths: Sequence[str | PathLike],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    until_input_ends: bool = False,
+) -> None:
     """Serve one or two exported models until Ctrl-C or SIGTERM.
 
     Args:
         paths: of the files that `kdlib.deploy.export.export_onnx` wrote.
         host: the address to listen at; 127.0.0.1 is reached from this machine alone.
         port: 0 to 65535; 0 stands for any free one.
+        until_input_ends: end this process, too, when its standard input ends, as that of a program's child does
+            with the program.
 
     Raises:
         ValueError: more than two models; a file that is no model exported by kdlib; no port or address of this
@@ -61,6 +71,8 @@ def serve(paths: Sequence[str | PathLike], *, host: str = "127.0.0.1", port: int
     paths, host = arguments.paths("paths", paths), arguments.text("host", host)
     if not 1 <= len(paths) <= 2:
         raise ValueError(f"one model is served, or two side by side; got {len(paths)}")
+    if until_input_ends:
+        threading.Thread(target=_end_with_input, name="input", daemon=True).start()
     classifiers = load(paths)
     listening = _bind(host, port)
     _return_freed_memory()
@@ -86,6 +98,13 @@ def serve(paths: Sequence[str | PathLike], *, host: str = "127.0.0.1", port: int
     names = " and ".join(classifier.name for classifier in classifiers)
     print(f"Serving {names} at {_address(listening)} (Ctrl-C ends it)", flush=True)
     server.run()
+
+
+def _end_with_input() -> None:
+    # Not by sys.stdin.buffer, whose lock a thread that waits in it would keep at the interpreter's end.
+    while os.read(sys.stdin.fileno(), 4096):
+        pass  # nothing is expected here
+    os._exit(0)  # the main thread may be waiting for a request; there is nothing on a disk to tidy up
 
 
 def _return_freed_memory() -> None:
