@@ -91,8 +91,9 @@ def test_inverted_is_the_negative(client):
 def test_every_answer_carries_the_security_headers_and_no_page_a_foreign_address(client):
     for address in ("/", "/static/app.js", "/static/style.css", "/model", "/nowhere", "/samples/LICENSE"):
         response = client.get(address)
-        policy = response.headers["Content-Security-Policy"]
+        policy, framed = response.headers["Content-Security-Policy"].split("frame-ancestors ")
         assert "default-src 'none'" in policy and "unsafe" not in policy and "http" not in policy, address
+        assert framed.split() == ["'self'", "http://127.0.0.1:*", "http://localhost:*"], address
         assert response.headers["X-Content-Type-Options"] == "nosniff", address
         if address.startswith("/static") or address == "/":
             text = response.get_data(as_text=True)

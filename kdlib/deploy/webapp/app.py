@@ -28,10 +28,12 @@ MAX_BYTES = 8 * 2**20  # of a request
 MAX_PARTS = 8  # of a form
 FIELD = "image"
 _HERE = Path(__file__).parent
+# Who may show the page inside a page of theirs: itself, and what the visitor's own machine serves, such as JupyterLab.
+FRAMES = "'self' http://127.0.0.1:* http://localhost:*"
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'self'"
+        f"form-action 'self'; base-uri 'none'; frame-ancestors {FRAMES}"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",

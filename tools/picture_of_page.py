@@ -1,0 +1,66 @@
+"""Make the picture of the web page that lesson 05 shows to those who read it without a kernel.
+
+    python tools/picture_of_page.py
+
+Starts `kdlib serve` with a model of the shelf, presses one of the page's samples in chromium, waits for the answer and
+writes kdlib/assets/pictures/page.png. Needs chromium (Debian: apt-get install chromium) and playwright.
+"""
+
+import io
+import shutil
+import sys
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Browser, sync_playwright
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+from kdlib import _files  # noqa: E402
+from kdlib.deploy import shelf  # noqa: E402
+from kdlib.deploy.webapp import background  # noqa: E402
+from kdlib.lesson.served_page import HEIGHT, PICTURE, WIDTH  # noqa: E402
+
+MODEL, SAMPLE = "distilled-int8", "Shirt"  # a class that the model is not sure of
+COLOURS = 64  # the page has few, and a picture of 24 bits a pixel would take three times the bytes
+
+
+def main() -> None:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        raise SystemExit("there is no chromium here (Debian: apt-get install chromium)")
+    server = background.Server([shelf.path(MODEL)])
+    with sync_playwright() as playwright:
+        local = ["--no-sandbox", "--no-proxy-server"]
+        browser = playwright.chromium.launch(executable_path=chromium, args=local)
+        screenshot = taken(browser, server.address)
+        browser.close()
+    server.stop()
+    _files.write(PICTURE, packed(screenshot))
+    print(f"written: {PICTURE.relative_to(ROOT)}, {PICTURE.stat().st_size / 1000:.0f} kB")
+
+
+def taken(browser: Browser, address: str) -> bytes:
+    """A PNG of the whole page at this address with its answer to the sample."""
+    page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
+    page.goto(address)
+    page.get_by_role("button", name=SAMPLE, exact=True).click()
+    page.locator("#answers article").first.wait_for()
+    page.mouse.move(0, 0)
+    page.evaluate("() => document.activeElement.blur()")
+    page.wait_for_function("() => [...document.images].every((image) => image.complete)")
+    screenshot = page.screenshot(animations="disabled", full_page=True)
+    page.close()
+    return screenshot
+
+
+def packed(screenshot: bytes) -> bytes:
+    """The same picture in few colours."""
+    file = io.BytesIO()
+    picture = Image.open(io.BytesIO(screenshot)).convert("RGB")
+    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(file, format="png", optimize=True)
+    return file.getvalue()
+
+
+if __name__ == "__main__":
+    main()
