@@ -85,6 +85,8 @@ def build(library: Path, folder: Path) -> Path:
     command = ["objdump", "--disassemble", "--no-show-raw-insn", str(library)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as disassembler:  # five million lines
         sites = [line.split(b":")[0].strip().decode() for line in disassembler.stdout if b"\tcpuid" in line]
+    if disassembler.returncode:
+        sys.exit(f"without_vnni: objdump cannot read {library.name}; nothing was run")
     built = folder / "without_vnni.so"
     names = [f'-DLIBRARY="{library.name}"', "-DSITES=" + ",".join(f"0x{site}" for site in sites)]
     subprocess.run(["gcc", "-O1", "-shared", "-fPIC", *names, str(SOURCE), "-o", str(built)], check=True)
