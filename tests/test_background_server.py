@@ -5,6 +5,7 @@ import json
 import urllib.request
 
 import pytest
+from PIL import Image
 
 from kdlib.deploy.webapp import background
 
@@ -22,6 +23,18 @@ def test_it_serves_at_its_address_until_it_is_stopped(exported):
     server.stop()
     server.stop()
     assert server.process.returncode == 0  # with it went its port, which another program may have taken since
+
+
+def test_it_answers_a_picture_and_refuses_when_it_has_ended(exported):
+    server, grey = background.Server(exported), Image.new("L", (28, 28), 90)
+    first, second = server.ask(grey)
+    assert (first["name"], second["name"]) == ("small", "other") and first["milliseconds"] > 0
+    chances = [one["probability"] for one in first["predictions"]]
+    assert chances == sorted(chances, reverse=True)
+    assert all(isinstance(one["label"], str) for one in first["predictions"])
+    server.stop()
+    with pytest.raises(OSError):
+        server.ask(grey)
 
 
 def test_it_ends_with_its_object(exported):

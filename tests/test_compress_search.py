@@ -132,7 +132,7 @@ def test_what_cannot_be_searched_is_refused():
 
 
 def test_a_random_search_draws_every_plan_with_the_same_chance():
-    """With two widths and two kernels for one convolution there are four plans: each is about a quarter of the first."""
+    """With two widths and two kernels for one convolution there are four plans: each is drawn about as often."""
     few = {"students": 1, "epochs": 1, "depths": (1,), "channels": (2, 3), "kernels": (1, 3), "strides": (2,)}
     first = [search(sampler="random", seed=seed, **few).plan for seed in range(40)]
     assert len(set(first)) == 4 and all(3 < first.count(plan) < 19 for plan in set(first))

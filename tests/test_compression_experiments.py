@@ -42,7 +42,7 @@ def test_what_inherits_begins_with_the_teachers_weights_and_is_not_changed_by_a_
     before = lesson06.network("pruned")
     lesson06.accuracy("pruned", "teacher", 1, 1e-2, 0, "validation", images=130)
     again = lesson06.network("pruned")
-    assert all(torch.equal(a, b) for a, b in zip(before.state_dict().values(), again.state_dict().values(), strict=True))
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in before.state_dict().items())
     kept = teacher.stem[0].weight.flatten(1)
     for method in ("pruned", "carved"):
         rows = lesson06.network(method).stem[0].weight.flatten(1)
@@ -63,7 +63,8 @@ def test_every_method_gets_equal_passes_and_the_seeds_of_the_others(one_rate):
     seeds = equal.groupby("method")["seed"].apply(list).to_dict()
     assert seeds == {**{method: [0, 1, 2, 3] for method in lesson06.EQUAL}, **{m: [0, 1] for m in lesson06.LARGER}}
     labels = cells[cells["target"] == "labels"]
-    assert set(labels["passes"]) == {10, 30} and set(labels.loc[labels["passes"] == 10, "method"]) == set(lesson06.EQUAL)
+    assert set(labels["passes"]) == {10, 30}
+    assert set(labels.loc[labels["passes"] == 10, "method"]) == set(lesson06.EQUAL)
 
 
 def test_a_table_has_a_row_for_each_cell_and_an_accuracy_of_its_own(one_rate):

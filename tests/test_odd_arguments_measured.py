@@ -231,7 +231,7 @@ def test_intervals_and_views_of_the_shelf(draws):
             [
                 (shelf.accuracy_interval, {"right": right, "confidence": 0.9}),
                 (shelf.paired_difference, {"right": right, "other": ~right, "confidence": 0.9}),
-                (lambda split: len(shelf.views(split)), {"split": SPLIT}),
+                (lambda split: len(shelf_recipes.views(split)), {"split": SPLIT}),
             ]
         )
     )

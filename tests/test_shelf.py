@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from kdlib import _files, _logit_cache, data, metrics, models, teachers
-from kdlib.deploy import compress, shelf
+from kdlib.deploy import compress, shelf, shelf_recipes
 from kdlib.inference import predict_logits
 
 NORMAL = NormalDist().inv_cdf(0.975)
@@ -55,7 +55,7 @@ def test_models_in_8_bits_are_made_from_others_and_much_smaller():
 
 
 def test_unknown_name_is_refused_with_the_names_there_are():
-    for function in (shelf.path, shelf.manifest, shelf.right_answers, shelf.build):
+    for function in (shelf.path, shelf.manifest, shelf.right_answers, shelf.passes, shelf.effort, shelf.build):
         with pytest.raises(ValueError, match="unknown model 'destilled'; the shelf has teacher, .*distilled"):
             function("destilled")
 
@@ -101,7 +101,7 @@ def test_paired_difference_depends_on_the_images_that_one_model_alone_recognises
 def test_views_are_the_image_moved_by_a_pixel_and_mirrored():
     images = torch.randint(1, 256, (3, 1, 5, 6), dtype=torch.uint8)
     split = data.ImageSplit(images, [4, 5, 6], mean=[0.25], std=[0.5])
-    ten = shelf.views(split)
+    ten = shelf_recipes.views(split)
     assert ten.labels.tolist() == 10 * [4, 5, 6] and (ten.mean, ten.std) == (split.mean, split.std)
     expected = []
     for mirrored in (images, images.flip(-1)):
@@ -126,17 +126,17 @@ def tiny(monkeypatch, tmp_path):
     monkeypatch.setattr(data, "load", lambda name, *, root, full: few)
     monkeypatch.setattr(_files, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setattr(_logit_cache, "_memory", {})
-    for recipe in (shelf.FULL_TRAINING, shelf.FINE_TUNING):
+    for recipe in (shelf_recipes.FULL_TRAINING, shelf_recipes.TEN_PASSES, shelf_recipes.FINE_TUNING):
         monkeypatch.setitem(recipe, "epochs", 1)
     return few
 
 
 def test_every_recipe_gives_a_network_and_says_how(tiny):
     whole = sum(parameter.numel() for parameter in teachers.load().network.parameters())
-    for name in shelf.TRAINED:
+    for name in shelf_recipes.TRAINED:
         if name in ("teacher", "searched"):
             continue
-        network, recipe = shelf.TRAINED[name](tiny)
+        network, recipe = shelf_recipes.TRAINED[name](tiny)
         assert metrics.accuracy(network, tiny.test) <= 1, name
         assert predict_logits(network, tiny.test).shape == (30, 10), name
         assert recipe["images"] == 40 and recipe["epochs"] == 1, name
@@ -147,9 +147,34 @@ def test_every_recipe_gives_a_network_and_says_how(tiny):
             assert compress.zero_share(network) == pytest.approx(0.8, abs=0.001)
 
 
+def test_passes_and_effort_are_those_of_the_recipe_and_equal_where_models_are_compared():
+    brief = {name for name in shelf.names() if shelf.passes(name) == 10}
+    assert brief == {"distilled-briefly", "sparse", "pruned", "low-rank", "carved", "searched"}
+    assert shelf.passes("distilled") == shelf.passes("labels-only-int8") == 80 and shelf.passes("teacher") == 0
+    # pocket-cnn: 2,319,392 multiply-adds an image, 54,000 images, eighty passes, forwards and twice that backwards.
+    assert shelf.effort("distilled") == shelf.effort("distilled-int8") == 3 * 2_319_392 * 54_000 * 80
+    assert shelf.effort("teacher") == 0
+
+
+def test_the_table_has_a_row_for_each_model_and_pairs_are_alike_where_their_interval_holds_zero():
+    table, alike = shelf.table(), shelf.alike()
+    assert list(table.index) == list(alike.index) == list(alike.columns) == shelf.names()
+    for name, row in table.iterrows():
+        facts = shelf.manifest(name)
+        assert row["accuracy"] == pytest.approx(facts["test_accuracy"])
+        assert row["bytes"] == shelf.path(name).stat().st_size
+        assert row["parameters"] == facts["parameters"] and row["multiply_adds"] == facts["multiply_adds"]
+    assert alike.to_numpy().diagonal().all() and (alike == alike.T).all(axis=None)
+    # McNemar's counts: of the images that one model alone recognises, b and c; apart where |b - c| > 1.96 sqrt(b + c).
+    for a, b in (("distilled", "labels-only"), ("teacher", "pruned"), ("teacher", "sparse")):
+        right, other = shelf.right_answers(a), shelf.right_answers(b)
+        more, less = int((right & ~other).sum()), int((other & ~right).sum())
+        assert alike.loc[a, b] == (abs(more - less) <= 1.96 * (more + less) ** 0.5), (a, b)
+
+
 def test_a_model_is_built_and_then_quantised(tiny, monkeypatch, tmp_path):
     network = models.build("tiny-cnn", seed=0)
-    monkeypatch.setitem(shelf.TRAINED, "distilled", lambda images: (network, {"made of": "nothing"}))
+    monkeypatch.setitem(shelf_recipes.TRAINED, "distilled", lambda images: (network, {"made of": "nothing"}))
     monkeypatch.setattr(shelf, "CALIBRATION_IMAGES", 20)
     folder = tmp_path / "shelf"
     with pytest.raises(FileNotFoundError):

@@ -8,6 +8,7 @@ Four habits of this module, each against a way in which published timings mislea
 """
 
 import math
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,8 @@ from kdlib.deploy.loading import Call, Images, noise_images, open_file, torch_ca
 from kdlib.deploy.measurable import Clock, Model
 from kdlib.inference import evaluating
 
+# What a thread works, without the moments in which others do; on Windows it is too coarse to time a call.
+PROCESSOR_CLOCK = time.thread_time_ns if os.name == "posix" else time.perf_counter_ns
 MOST_CALLS = 1000  # a turn, where a call takes next to nothing or the clock does not notice it
 CONDITIONS = {
     "image_shape": arguments.image_shape,

@@ -19,6 +19,7 @@ teacher, brings most of it back:
 
 from kdlib.deploy.carving import carve
 from kdlib.deploy.factorization import factorize
+from kdlib.deploy.folding import fold_norms
 from kdlib.deploy.pruning import finish, prune_channels, sparsify, zero_share
 from kdlib.deploy.quantization import agreement, onnx_logits, quantize
 from kdlib.deploy.student_search import StudentSearch, onnx_latency, search_student
@@ -29,6 +30,7 @@ __all__ = [
     "carve",
     "factorize",
     "finish",
+    "fold_norms",
     "onnx_latency",
     "onnx_logits",
     "prune_channels",

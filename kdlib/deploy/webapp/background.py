@@ -1,14 +1,19 @@
 """The web page in a process of its own, for a notebook or a test: start it, ask it, stop it."""
 
+import io
+import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
+import urllib.request
 import weakref
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
+
+from PIL import Image
 
 from kdlib.deploy import arguments
 
@@ -63,6 +68,25 @@ class Server:
     def status(self) -> int | None:
         """None while it runs, afterwards the exit status of its process."""
         return self.process.poll()
+
+    def ask(self, picture: Image.Image) -> list[dict]:
+        """What each model says of a picture, as a program anywhere in the world would ask: the answer of /predict.
+
+        Returns:
+            For each model its name, milliseconds, and predictions, each with label and probability, the likeliest
+            first.
+
+        Raises:
+            OSError: the server has ended, or refuses the picture.
+        """
+        file = io.BytesIO()
+        picture.save(file, format="png")
+        form = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n%s\r\n--x--\r\n'
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        request = urllib.request.Request(f"{self.address}predict", form % file.getvalue(), headers)
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # this machine is behind no proxy
+        with direct.open(request, timeout=60) as response:
+            return json.load(response)["models"]
 
     def stop(self) -> None:
         """End the process and wait for that. Stopping twice does no harm."""
