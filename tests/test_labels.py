@@ -161,7 +161,7 @@ def test_points_that_coincide_get_a_label_each():
         assert max(nearest) < 15
 
 
-def test_a_line_leads_to_the_dot_exactly_where_a_label_is_far_from_it_or_nearly_as_close_to_another():
+def test_in_a_crowd_a_line_leads_to_the_dot_exactly_where_a_label_is_far_or_nearly_as_close_to_another():
     lined = plain = 0
     for seed in range(6):
         figure = Figure(figsize=PANEL)
@@ -171,6 +171,7 @@ def test_a_line_leads_to_the_dot_exactly_where_a_label_is_far_from_it_or_nearly_
         drawn = panels(figure, crowd, scale="log")
         draw(figure)
         for axes, points, labels in drawn:
+            assert_nothing_is_covered(axes, points, labels)
             dots = axes.transData.transform(list(points.values()))
             for number, label in enumerate(labels.values()):
                 own = gap(box(label), dots[number])
