@@ -93,7 +93,7 @@ aa_prediction.compare(round(abs(naive_ratio - 1), 2))
 #
 # ### Exercise: an honest clock
 
-# %% exercise="fair_latencies"
+# %% exercise="fair_latencies" tags=["projector"]
 
 # %% [markdown]
 # Time the same pair with it. One more choice is the clock: `time.perf_counter_ns` is what a user waits,
@@ -174,9 +174,9 @@ for way, logits in from_file.items():
 #
 # ### Exercise: a quantiser
 
-# %% exercise="quantise_per_channel"
+# %% exercise="quantise_per_channel" tags=["projector"]
 
-# %%
+# %% tags=["projector"]
 bits_prediction = predict(
     "All weights of the teacher in fewer bits, a scale a channel. With how few does it keep within a point of its accuracy?",
     {"2 or 3": (2, 4), "4 or 5": (4, 6), "6": (6, 7), "7 or 8": (7, 9)}, unit="bits")
@@ -229,7 +229,7 @@ def draw_bits(figure):
     right.axhline(100 * in_float, color=figures.COLOURS["teacher"], linestyle=":")
     left.set(xlabel="weight, in order", ylabel="its value")
     middle.set(yscale="log", ylabel="rounding error (% of weights)")
-    right.set(ylabel="right answers (%)", ylim=(0, 100))
+    right.set(ylabel="right answers (%)", ylim=(0, 105))
     middle.legend(fontsize=9)
     title = left.set_title("", loc="left")
     return bits_update(steps, rings, title)
@@ -313,14 +313,14 @@ noise_prediction.compare(1 - in_8_bits["random pixels"])
 # ten passes*. These two, `labels-only` and `distilled`, one small network, were trained on for eighty: a method is chosen
 # first, then its winner is trained for longer.
 
-# %%
+# %% tags=["projector"]
 gain_prediction = predict(
     "Eighty passes over 54,000 labelled images: what does the teacher add to the labels of the small student?",
     {"it costs a point or more": (None, -1), "less than a point": (-1, 1), "one to three": (1, 3), "more": (3, None)})
 gain_prediction
 
 # %% tags=["projector"]
-table = shelf.table()
+table, alike = shelf.table(), shelf.alike()
 paths, hits_of = ({name: part(name) for name in table.index} for part in (shelf.path, shelf.right_answers))
 timing = {size: benchmark.latency(paths, shape, batch_size=size, repeats=rounds, warm_up=2, clock=clock)
           for size in (1, 32)}
@@ -360,14 +360,14 @@ pd.DataFrame({
 # %% exercise="pick_model"
 
 # %%
-pick, alike, no_limit = mine("pick_model", pick_model), shelf.alike(), 10**9
-columns = [table[column].tolist() for column in ("accuracy", "bytes", "milliseconds")]
+pick, no_limit = mine("pick_model", pick_model), 10**9
 third = table["milliseconds"]["teacher"] / 3
 budgets = {"no budget": (no_limit, no_limit), "400 kB": (400_000, no_limit), "100 kB": (100_000, no_limit),
            "60 kB, a third of the time": (60_000, third)}
 for title, (most_bytes, most_ms) in budgets.items():
-    best = pareto.best_within(table, bytes=most_bytes, milliseconds=most_ms)
-    chosen = pareto.cheapest_alike(table, alike, price="bytes", bytes=most_bytes, milliseconds=most_ms)
+    within = {"bytes": most_bytes, "milliseconds": most_ms}
+    best, chosen = pareto.best_within(table, **within), pareto.cheapest_alike(table, alike, price="bytes", **within)
+    columns = (table[column].tolist() for column in ("accuracy", "bytes", "milliseconds"))
     by_you = table.index[pick(*columns, alike.to_numpy().tolist(), most_bytes, most_ms)]
     print(f"{title:28} most accurate {best.name}, you pick {by_you}, the library {chosen.name}")
 
@@ -389,7 +389,7 @@ def draw_budgets(figure):
         axes.xaxis.set_major_formatter("{x:g}")
         for name, place in places.items():
             colour = figures.COLOURS[role_of.get(name.removesuffix("-int8"), "teacher")]
-            dots[column, name] = axes.plot(*place, "o", color=colour, label=f"{letters[name]}  {name}")[0]
+            dots[column, name] = axes.plot(*place, "o", color=colour, markersize=6, label=f"{letters[name]}  {name}")[0]
         labels.label_points(axes, {letters[name]: place for name, place in places.items()})
     panels["bytes"].set_ylabel("test accuracy (%)")
     panels["milliseconds"].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9, handlelength=0)
@@ -440,8 +440,7 @@ chosen = pareto.cheapest_alike(table, alike, price="bytes", bytes=60_000, millis
 chosen_file, size = shelf.path(chosen.name), table["bytes"]["teacher"] / chosen["bytes"]
 faster = {n: stated(timing[n], "teacher", chosen.name, widest=0.5) for n in (1, 32)}
 print(f"to ship: {chosen.name}, {size:.1f} times smaller than the teacher; test accuracy {plots.points(behind[chosen.name])}")
-for n, (_, words) in faster.items():
-    print(f"batch of {n}: time of the teacher over its own {words}")
+print("time of the teacher over its own:", *(f"{words} in batches of {n};" for n, (_, words) in faster.items()))
 
 # %% [markdown]
 # **What this says.** With labels for all images, ten views of each, and time, the student learns from the labels alone what it learns

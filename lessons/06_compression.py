@@ -18,7 +18,7 @@
 #
 # **Prerequisites.** Lesson 05; paired intervals over seeds from lesson 01.
 #
-# **Time.** About 65 minutes, nearly half of them for four exercises; the cells run in about a minute on 2 cores.
+# **Time.** About 60 minutes, nearly half of them for four exercises; the cells run in about a minute on 2 cores.
 
 # %% tags=["parameters", "projector"]
 profile = None
@@ -145,9 +145,9 @@ joined = sum(item.dep.target.module in names for item in group)
 #
 # How much can go? Each cut is measured three times: at once; after the **batch norms have counted anew**, which trains nothing:
 # their means and variances were those of the whole network; and after two passes over 9,000 images with the teacher's soft
-# targets (T = 2, alpha = `0.9`; recorded, ten seeds).
+# targets (T = 2, alpha = `0.9`; recorded, five seeds).
 
-# %%
+# %% tags=["projector"]
 batch_norm_prediction = predict(
     "A quarter of all channels is gone. What share of the images is right again after the norms have counted anew?",
     {"below 30 %": (0, 30), "30 to 60 %": (30, 60), "60 to 80 %": (60, 80), "above 80 %": (80, 100)}, unit="%")
@@ -221,7 +221,7 @@ def draw_ladder(figure):
 widgets.twin(
     draw_ladder, {f"{method}": {"method": method, "step": 2} for method in lesson06.STRENGTHS}, columns=1, size=(9.5, 3.2),
     caption="three ways to cut, each at several strengths: right answers at once, with norms that have counted anew, and after "
-    "two passes with the teacher (mean of ten seeds); and the time for 32 images. The ring marks one strength.",
+    "two passes with the teacher (mean of five seeds); and the time for 32 images. The ring marks one strength.",
 )
 
 # %% tags=["projector", "figure"]
@@ -250,12 +250,12 @@ widgets.strip(
 #
 # ### Exercise: low-rank factors
 
-# %% exercise="low_rank_factors"
+# %% exercise="low_rank_factors" tags=["projector"]
 
 # %% [markdown]
 # Take the largest layer of the teacher: 128 outputs, each from 1,152 numbers. Its full rank is 128.
 
-# %%
+# %% tags=["projector"]
 rank_prediction = predict(
     "Which rank leaves the teacher, untrained since, within one point of what it was?",
     {"4 or less": (0, 5), "8 to 32": (5, 33), "48 to 64": (33, 65), "more": (65, 129)}, unit="of 128")
@@ -332,12 +332,12 @@ apart = (second.weight.flatten(1) @ first.weight.flatten(1) - mine_too[1] @ mine
 print(f"rank {first.out_channels}; by hand and by the library apart by {apart:.0e} of the largest weight")
 
 # %% [markdown]
-# **What this says.** This layer uses few of its directions: the weights of an eighth of the rank answer as the whole does, and only
-# below that the network falters, without any training. That holds for *one* layer. Every layer cut at once, as on the third
+# **What this says.** This layer uses few of its directions: with an eighth of its rank the network answers as the whole does, and
+# only below that it falters, without any training. That holds for *one* layer. Every layer cut at once, as on the third
 # picture of section 1, is another matter, since the errors of one layer are the inputs of the next.
 #
-# And look at the time. Two layers in place of one read and write the maps once more, so half of the multiply-adds are not half of
-# the milliseconds. Low rank pays where layers are large, as in the linear layers of large networks, or where bytes count.
+# And look at the time. Two layers in place of one write a map and read it once more, so the milliseconds do not follow the
+# multiply-adds. Low rank pays where layers are large, as in the linear layers of large networks, or where bytes count.
 #
 # ## 3. Is it the weights, or the shape?
 #
@@ -356,13 +356,13 @@ for name, one in {"pruned": pruned, "carved": carved, "pocket-cnn": lesson06.net
 # %% [markdown]
 # All four learn from the teacher's soft targets for 9,000 images; the learning rate of each was chosen on validation.
 
-# %%
+# %% tags=["projector"]
 start_prediction = predict(
     "After ten passes: how far is the pruned network ahead of the same network from a random start?",
     {"behind": (None, 0), "up to 1.5 points": (0, 1.5), "1.5 to 4 points": (1.5, 4), "more": (4, None)})
 start_prediction
 
-# %%
+# %% tags=["projector"]
 recorded = results.read("lesson06-methods")
 right = recorded.set_index(["method", "target", "passes", "seed"])["accuracy"].sort_index()
 print(results.provenance("lesson06-tuning"), results.provenance("lesson06-methods"), sep="\n")
@@ -440,13 +440,13 @@ for sampler in ("tpe", "random"):
 # Recorded, for ten seeds: 24 plans each within 2.4 million multiply-adds, tried for 4 passes over 3,000 images; the winner then
 # gets the ten passes of section 3. Beside it one plan drawn at random that nobody tried, and the pocket-cnn, made by hand.
 
-# %%
+# %% tags=["projector"]
 search_prediction = predict(
     "On the test images: how far is the winner of the search ahead of the best of as many random plans?",
     {"behind": (None, 0), "up to a point": (0, 1), "one to two points": (1, 2), "more": (2, None)})
 search_prediction
 
-# %%
+# %% tags=["projector"]
 plans = results.read("lesson06-search").set_index(["arm", "seed"]).sort_index()
 print(results.provenance("lesson06-search"))
 by_search = plans.loc["search"]

@@ -7,6 +7,7 @@ import torch
 from kdlib import models
 from kdlib.deploy import compress, footprint
 from kdlib.experiments import lesson06, lesson06_search
+from kdlib.lesson import results
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SOME = torch.linspace(-1, 1, 2 * 28 * 28).view(2, 1, 28, 28)
@@ -65,6 +66,19 @@ def test_every_method_gets_equal_passes_and_the_seeds_of_the_others(one_rate):
     labels = cells[cells["target"] == "labels"]
     assert set(labels["passes"]) == {10, 30}
     assert set(labels.loc[labels["passes"] == 10, "method"]) == set(lesson06.EQUAL)
+
+
+def test_the_rates_were_chosen_by_validation_with_other_seeds_and_none_lies_on_the_edge_of_what_was_tried():
+    tuned = results.read("lesson06-tuning")
+    assert set(tuned["split"]) == {"validation"}
+    for (method, target), rows in tuned.groupby(["method", "target"]):
+        means = rows.groupby("rate")["accuracy"].mean()
+        assert lesson06.chosen_rate(method, target) == means.idxmax()
+        assert means.index.min() < means.idxmax() < means.index.max(), (method, target)
+    for name in ("lesson06-methods", "lesson06-strengths", "lesson06-search"):
+        assert set(tuned["seed"]).isdisjoint(results.read(name)["seed"])
+    used = results.read("lesson06-methods")[["method", "target", "rate"]].drop_duplicates()
+    assert all(row.rate == lesson06.chosen_rate(row.method, row.target) for row in used.itertuples())
 
 
 def test_a_table_has_a_row_for_each_cell_and_an_accuracy_of_its_own(one_rate):

@@ -140,7 +140,7 @@ def test_every_public_submodule_is_reached_from_the_package():
 
 
 def code_files() -> list[Path]:
-    folders = ("kdlib", "tools", "benchmarks")
+    folders = ("kdlib", "tools", "benchmarks", "examples")
     return [path for folder in folders for path in sorted((CHECKOUT / folder).rglob("*.py"))]
 
 

@@ -336,11 +336,6 @@ def test_the_command_prints_measures_and_breaches_and_tells_by_its_status(tmp_pa
     assert anatomy.main([], notebooks=tmp_path) == 1
     assert "    no line `**Time.** About N minutes`\n" in capsys.readouterr().out
     assert anatomy.main(["01"], notebooks=tmp_path) == 0
-    capsys.readouterr()
-    write(tmp_path, "05_old", broken)
-    assert anatomy.main(["05"], notebooks=tmp_path) == 0
-    out = capsys.readouterr().out
-    assert "no line `**Time.**" in out and f"(reported only: {anatomy.ONLY_REPORTED['05']})" in out
 
 
 def test_a_name_that_no_lesson_has_is_an_error(tmp_path, capsys):
