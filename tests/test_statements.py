@@ -29,6 +29,13 @@ def test_a_ratio_that_scatters_is_not_told_but_why():
     assert stated(measured([1.0, 9.0] * 6, [1.0] * 12), "slow", "fast", widest=10).ratio is not None
 
 
+def test_the_verdict_is_that_of_the_whole_interval():
+    rounds = [1.0 + 0.001 * number for number in range(9)]
+    for factor, verdict in ((3.0, "faster"), (0.5, "slower"), (1.0, "as fast"), (1.05, "not told apart")):
+        assert stated(measured([factor * one for one in rounds], [1.0] * 9), "slow", "fast").verdict == verdict, factor
+    assert stated(measured([1.0, 9.0] * 6, [1.0] * 12), "slow", "fast").verdict == "not told apart"
+
+
 def test_what_was_not_measured_is_an_error_and_no_statement():
     with pytest.raises(ValueError, match="fast='quick' was not measured"):
         stated(measured([6.0] * 9, [2.0] * 9), "slow", "quick")

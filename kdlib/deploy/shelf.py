@@ -144,10 +144,10 @@ def passes(name: str) -> int:
 
 
 def effort(name: str) -> int:
-    """The multiply-adds of a model's training, counted: 3 * those of one image * images * passes.
+    """The multiply-adds of a model's training, counted: 3 M_student N P + M_teacher N V.
 
-    Forwards once, and backwards about twice as much. The teacher's own training is not in it, nor what its answers
-    cost, nor the trials of a search.
+    For an image forwards once and backwards about twice as much, of N images in P passes; and the teacher asked once
+    for each of V views, where alpha is above 0. Its own training is not in it, nor the trials of a search.
 
     Args:
         name: as in `passes`.
@@ -156,7 +156,10 @@ def effort(name: str) -> int:
         ValueError: an unknown name.
     """
     facts = manifest(QUANTISED.get(name, name))
-    return 3 * facts["multiply_adds"] * facts["recipe"].get("images", 0) * passes(name)
+    recipe = facts["recipe"]
+    images, views = recipe.get("images", 0), recipe.get("views", 0)
+    asked = manifest("teacher")["multiply_adds"] * images * views if recipe.get("alpha", 0) > 0 else 0
+    return 3 * facts["multiply_adds"] * images * passes(name) + asked
 
 
 def table() -> pandas.DataFrame:

@@ -18,6 +18,16 @@ class Statement(NamedTuple):
     words: str
 
     @property
+    def verdict(self) -> str:
+        """What the interval says of the fast one: "faster", "slower", "as fast" (within 5 %), "not told apart"."""
+        if self.ratio is None:
+            return "not told apart"
+        low, high = self.ratio.low, self.ratio.high
+        if low > 1.05 or high < 0.95:
+            return "faster" if low > 1.05 else "slower"
+        return "as fast" if low > 0.95 and high < 1.05 else "not told apart"
+
+    @property
     def ends(self) -> tuple[float, float, float]:
         """(median, low, high) to two decimals, as they are printed.
 

@@ -172,7 +172,9 @@ def methods(
 
 
 @experiment("lesson06-strengths")
-def strengths(seeds: Sequence[int] = FEWER_SEEDS, passes: int = STRENGTH_PASSES, images: int = 9000) -> pandas.DataFrame:
+def strengths(
+    seeds: Sequence[int] = FEWER_SEEDS, passes: int = STRENGTH_PASSES, images: int = 9000
+) -> pandas.DataFrame:
     """The methods that have a strength, at five strengths, after few passes towards the teacher."""
     cells = [
         {

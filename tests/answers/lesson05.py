@@ -98,46 +98,6 @@ FAIR_LATENCIES = Answers(
     right=[in_turn(middle), in_turn(np.median), the_models_backwards],
 )  # fmt: skip
 
-# ------------------------------------------------------------------ logits_agree
-
-
-def logit_by_logit(logits, expected, tolerance):
-    allowed = tolerance * max(1.0, *(abs(value) for row in expected.tolist() for value in row))
-    pairs = zip(logits.flatten().tolist(), expected.flatten().tolist(), strict=True)
-    return all(abs(mine - theirs) <= allowed for mine, theirs in pairs)
-
-
-def in_numpy(logits, expected, tolerance):
-    difference = np.abs(logits.numpy() - expected.numpy()).max()
-    return np.isfinite(difference) and difference / max(1, np.abs(expected.numpy()).max()) <= tolerance
-
-
-def by_allclose(logits, expected, tolerance):
-    allowed = tolerance * max(1.0, expected.abs().max().item())
-    return torch.allclose(logits, expected, rtol=0.0, atol=allowed)
-
-
-def largest(logits, expected):
-    return (logits - expected).abs().max()
-
-
-LOGITS_AGREE = Answers(
-    wrong={
-        "NaN passes": lambda z, e, tolerance: not (largest(z, e) / max(1, e.abs().max()) > tolerance),
-        "NaN is left out": lambda z, e, tolerance: np.nanmax((z - e).abs().numpy()) <= tolerance * max(
-            1, e.abs().max().item()),
-        "an absolute tolerance": lambda z, e, tolerance: largest(z, e) <= tolerance,
-        "relative to logits below 1 too": lambda z, e, tolerance: largest(z, e) / e.abs().max() <= tolerance,
-        "each logit relative to itself": lambda z, e, tolerance: ((z / e - 1).abs() <= tolerance).all(),
-        "one wrong logit hides": lambda z, e, tolerance: (z - e).abs().mean() <= tolerance * max(1, e.abs().max()),
-        "without the absolute value": lambda z, e, tolerance: (z - e).max() <= tolerance * max(1, e.abs().max()),
-        "the predicted classes": lambda z, e, tolerance: torch.equal(z.argmax(dim=1), e.argmax(dim=1)),
-        "the answer to whether they agree contains": lambda z, e, tolerance: True,
-        "more than one": lambda z, e, tolerance: (z - e).abs() <= tolerance,
-    },
-    right=[logit_by_logit, in_numpy, by_allclose],
-)  # fmt: skip
-
 # ------------------------------------------------------------------ pick_model
 
 
@@ -294,7 +254,6 @@ REPAIR_SPEEDUP = Answers(
 
 ANSWERS = {
     "fair_latencies": FAIR_LATENCIES,
-    "logits_agree": LOGITS_AGREE,
     "pick_model": PICK_MODEL,
     "quantise_per_channel": QUANTISE_PER_CHANNEL,
     "repair_speedup": REPAIR_SPEEDUP,

@@ -7,12 +7,9 @@ docstrings. No exercise looks at a real clock, so a busy machine changes no verd
 import statistics
 
 import numpy as np
-import torch
 
 from kdlib.lesson.exercises._core import exercise
-from kdlib.lesson.exercises._inputs import logits
 from kdlib.lesson.exercises._machine import Model, around_the_round, harness, timed
-from kdlib.lesson.exercises._observe import is_unfinished
 
 # ------------------------------------------------------------------------------------ an honest clock
 
@@ -59,77 +56,6 @@ def fair_latencies(models, clock, warm_up, rounds):
             model()
             mine.append(clock() - start)
     return [statistics.median(mine) for mine in times]
-    # --- end
-
-
-# ------------------------------------------------------------------------------------ is it the same model?
-
-
-def _parity_cases():
-    small, large = torch.tensor([[0.5, -0.25], [0.1, 0.4]]), logits(0, 40, 10, scale=100.0)
-    one_off, missing, both = large.clone(), small.clone(), small + 1.0
-    one_off[3, 4] += 0.002 * large.abs().max()
-    missing[1, 0] = both[1, 0] = float("nan")
-    mixed = torch.tensor([[5.0, 0.001]])
-    return [
-        (small + 8e-5, small, 1e-4),
-        (large + 0.01, large, 1e-4),
-        (one_off, large, 1e-3),
-        (one_off, large, 1e-2),
-        (small - torch.tensor([0.0, 0.01]), small, 1e-4),
-        (missing, small, 1e-4),
-        (both, small, 1e-4),
-        (mixed + torch.tensor([0.0, 4e-5]), mixed, 1e-4),
-    ]
-
-
-def _yes_or_no(function, *arguments):
-    """Probe: the answer as 1 or 0, whatever kind of truth value it is."""
-    answer = function(*arguments)
-    return answer if is_unfinished(answer) else {"answer to whether they agree": float(bool(answer))}
-
-
-def _relative(values, expected):
-    return (values - expected).abs() / expected.abs().max().clamp(min=1)
-
-
-@exercise(
-    cases=_parity_cases,
-    probe=_yes_or_no,
-    hints=[
-        "Which single logit differs most? Seven digits of float32 say how much that may be, for large ones too.",
-        "Divide the largest absolute difference by the largest |expected|, or by 1 where that is smaller.",
-        "NaN > tolerance is False, and so is NaN <= tolerance: which of the two do you return?",
-    ],
-    mistakes={
-        "NaN passes: NaN > tolerance is False, so `not difference > tolerance` is True":
-            lambda z, e, tolerance: not _relative(z, e).max() > tolerance,
-        "NaN is left out of the maximum; a logit that is not a number is no agreement":
-            lambda z, e, tolerance: _relative(z, e).nan_to_num(0).max() <= tolerance,
-        "an absolute tolerance: logits in the hundreds cannot agree to 1e-4, float32 has seven digits":
-            lambda z, e, tolerance: (z - e).abs().max() <= tolerance,
-        "relative to logits below 1 too: there the difference itself counts, max(1, ...)":
-            lambda z, e, tolerance: (z - e).abs().max() / e.abs().max() <= tolerance,
-        "each logit relative to itself: one that is nearly 0 need not agree to seven digits":
-            lambda z, e, tolerance: ((z - e).abs() / e.abs()).max() <= tolerance,
-        "the mean difference: one wrong logit hides among hundreds of right ones":
-            lambda z, e, tolerance: _relative(z, e).mean() <= tolerance,
-        "without the absolute value, logits may be too small by any amount":
-            lambda z, e, tolerance: (z - e).max() / e.abs().max().clamp(min=1) <= tolerance,
-        "the predicted classes are compared: two models can agree on those and differ in every logit":
-            lambda z, e, tolerance: (z.argmax(1) == e.argmax(1)).all(),
-    },
-)  # fmt: skip
-def logits_agree(logits, expected, tolerance):
-    """Does an exported model compute what the network computes? True where the largest absolute difference,
-    divided by max(1, largest |expected|), is at most the tolerance. NaN is no agreement.
-
-    logits, expected: (batch, classes). Returns True or False.
-    """
-    # --- your code
-    scale = max(1.0, expected.abs().max().item())
-    difference = (logits - expected).abs().max().item() / scale
-    return difference <= tolerance
     # --- end
 
 
@@ -323,11 +249,11 @@ def _speedup(slow, fast, slow_size, fast_size, warm_up, *, average=np.median, pa
     },
 )  # fmt: skip
 def repair_speedup(slow_batches, fast_batches, slow_batch_size, fast_batch_size, warm_up):
-    """Repair a published speed-up. How many times as fast as the slow model is the fast one, per image: the
-    median, over the rounds after the first warm_up ones, of the ratio of the two times of a round.
+    """Repair a published speed-up: for an image, how many times as fast is the fast model, in a typical round?
 
-    slow_batches, fast_batches: milliseconds of one batch, round by round; times at the same place were taken
-    one right after the other. The two models were given batches of different sizes.
+    slow_batches, fast_batches: milliseconds of one batch, round by round; times at the same place were taken one right
+    after the other, and what slows a round meets both. The first warm_up rounds are cold. The two models were given
+    batches of different sizes.
     """
     # --- your code
     slow = np.array(slow_batches)[warm_up:] / slow_batch_size
