@@ -380,7 +380,7 @@ start_prediction
 # %% tags=["projector"]
 recorded = results.read("lesson06-methods")
 right = recorded.set_index(["method", "target", "passes", "seed"])["accuracy"].sort_index()
-print(results.provenance("lesson06-tuning"), results.provenance("lesson06-methods"), sep="\n")
+print(*map(results.provenance, ("lesson06-tuning", "lesson06-edge-tuning", "lesson06-methods")), sep="\n")
 for passes in (1, 3, 10, 30):
     leads = {m: metrics.paired_interval(right[m, "teacher", passes], right["random start", "teacher", passes])
              for m in ("pruned", "carved", "pocket-cnn")}
@@ -484,7 +484,7 @@ print(lab, f"the difference on the test images: {plots.points(metrics.Interval(*
 # moment, and proposes more of the kind that did well. Ours is a TPE (Bergstra et al. 2011), which draws where good plans were
 # frequent and bad ones rare: with densities $l$ of the good and $g$ of the others, where $l(x) / g(x)$ is large.
 #
-# The dull explanation: try as many plans *at random* and take the best. So, for ten seeds (recorded): 24 plans each within 2.4 million
+# The dull explanation: try as many plans *at random* and take the best. So, for ten seeds (recorded): 16 plans each within 2.4 million
 # multiply-adds, tried for 4 passes over 3,000 images; the winner then gets the ten passes of section 4. Beside it one
 # plan drawn at random that nobody tried, and the pocket-cnn, made by hand.
 
@@ -519,7 +519,7 @@ over_chance = metrics.paired_interval(by_search["accuracy"], plans.loc["random, 
 search_prediction.compare(over_chance)
 
 # %% tags=["projector", "figure"]
-so_far = {arm: 100 * plans.loc[arm, [f"after {n}" for n in range(1, 25)]] for arm in ("search", "random, the best")}
+so_far = {arm: 100 * plans.loc[arm, [f"after {n}" for n in range(1, lesson06_search.PLANS + 1)]] for arm in ("search", "random, the best")}
 gaps_so_far = so_far["search"] - so_far["random, the best"]
 EDGE = 1 + gaps_so_far.abs().to_numpy().max()
 
@@ -527,7 +527,7 @@ EDGE = 1 + gaps_so_far.abs().to_numpy().max()
 def draw_search(figure):
     left, gaps = figure.subplots(1, 2)
     for (arm, table), role in zip(so_far.items(), ("student", "muted"), strict=True):
-        plots.band(left, range(1, 25), table.to_numpy().T, colour=figures.COLOURS[role], label=arm)
+        plots.band(left, range(1, lesson06_search.PLANS + 1), table.to_numpy().T, colour=figures.COLOURS[role], label=arm)
     left.set(xlabel="plans tried", ylabel="best on validation (%)")
     left.legend(fontsize=9, loc="lower right")
     marker, title = left.axvline(1, color="black", linestyle=":"), gaps.set_title("")
@@ -547,13 +547,13 @@ def draw_search(figure):
 
 # %% tags=["figure"]
 widgets.twin(
-    draw_search, {f"after {count} plans": {"plans_tried": count} for count in (4, 24)}, columns=1, size=(9.5, 3.2),
+    draw_search, {f"after {count} plans": {"plans_tried": count} for count in (4, lesson06_search.PLANS)}, columns=1, size=(9.5, 3.2),
     caption="a search and as many random plans. Left: the best validation accuracy so far, mean and 95 % interval of ten "
     "searches. Right: a dot a seed, the difference of the two; the line is their mean.",
 )
 
 # %% tags=["projector", "figure"]
-widgets.strip(draw_search, plans_tried=list(range(1, 25)), size=(9.5, 3.6),
+widgets.strip(draw_search, plans_tried=list(range(1, lesson06_search.PLANS + 1)), size=(9.5, 3.6),
               caption="the same with a slider over the number of plans.")
 
 # %% [markdown]
@@ -620,7 +620,7 @@ longer.words if longer.ratio is None else table_prediction.compare(longer.ends)
 #   number of passes. `sparse` and `low-rank` took the rate of `pruned`, and have five seeds; so have all rows at 30 passes.
 # - Pruned and carved networks begin with the same weights for every seed: their intervals cover the order of the images and
 #   nothing else. Those of random starts cover the weights, too.
-# - The search was given 24 plans of a few seconds each. With hundreds of plans, or a space in which most plans are bad, it
+# - The search was given 16 plans of a few seconds each. With hundreds of plans, or a space in which most plans are bad, it
 #   may well be ahead.
 # - The teacher learned from all 60,000 images, the 9,000 among them, and its own training is in nobody's effort.
 # - Times are of eager torch with 32 images, on this machine, now. Lesson 05 measures files, and single images.

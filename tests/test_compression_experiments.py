@@ -69,7 +69,7 @@ def test_every_method_gets_equal_passes_and_the_seeds_of_the_others(one_rate):
 
 
 def test_the_rates_were_chosen_by_validation_with_other_seeds_and_none_lies_on_the_edge_of_what_was_tried():
-    tuned = results.read("lesson06-tuning")
+    tuned = lesson06.tuned()
     assert set(tuned["split"]) == {"validation"}
     for (method, target), rows in tuned.groupby(["method", "target"]):
         means = rows.groupby("rate")["accuracy"].mean()

@@ -16,7 +16,7 @@ from kdlib.lesson.results import experiment
 from kdlib.sweeps import map_cells
 
 BUDGET = 2_400_000  # multiply-adds: the pocket-cnn has a little less
-PLANS, TRIAL_IMAGES, TRIAL_EPOCHS, JUDGES = 24, 3000, 4, 1000
+PLANS, TRIAL_IMAGES, TRIAL_EPOCHS, JUDGES = 16, 3000, 4, 1000
 DEPTHS, CHANNELS, KERNELS, STRIDES = (2, 3, 4), (8, 16, 24, 32, 48, 64), (3, 5), (1, 2)
 ARMS = ("search", "random, the best", "random, one", "by hand")
 SAMPLERS = {"search": "tpe", "random, the best": "random"}
