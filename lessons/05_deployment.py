@@ -731,7 +731,7 @@ print(f"{lesson05.LEAKED}: reported {seen[lesson05.LEAKED].mean():.1%}, on image
 # whatever fits its images best.
 #
 # With ImageNet on your disk, the whole is one command; its first lines say what it costs on your machine:
-# `python examples/distill_imagenet.py IMAGENET --out student.pt`
+# `python examples/distill_imagenet.py --data IMAGENET --out runs/imagenet`
 #
 # ### A network that does not forgive, and an agreement without confidence
 #

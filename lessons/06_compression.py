@@ -622,8 +622,8 @@ longer.words if longer.ratio is None else table_prediction.compare(longer.ends)
 # **What this says.** On top are the networks that kept the most of the teacher: zeros, at its full price in work and time, and low rank
 # at half of the work. Far below, with a sixteenth of the multiply-adds, are those of equal size, and among them the way in which they
 # came about moves the accuracy by about a point. Their times differ more: `pruned` has thin layers on large maps, the
-# pocket-cnn thick ones on small maps, and a processor is kept busier by the second. This table returns in lesson 05, with
-# all images and in files, as the shelf.
+# pocket-cnn thick ones on small maps, and a processor is kept busier by the second. You met such a table in
+# lesson 05, made with all images and in files: the shelf.
 #
 # ## Summary
 #

@@ -32,6 +32,11 @@ def test_it_answers_a_picture_and_refuses_when_it_has_ended(exported):
     chances = [one["probability"] for one in first["predictions"]]
     assert chances == sorted(chances, reverse=True)
     assert all(isinstance(one["label"], str) for one in first["predictions"])
+    assert [model["name"] for model in server.ask(grey.convert("CMYK"))] == ["small", "other"]
+    with pytest.raises(OSError, match="the server refuses the picture: .*pixels"):
+        server.ask(Image.new("L", (30_000, 30_000)))
+    with pytest.raises(TypeError, match="picture"):
+        server.ask("grey.png")
     server.stop()
     with pytest.raises(OSError):
         server.ask(grey)

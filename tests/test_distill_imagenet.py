@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import runpy
 import sys
 import types
@@ -206,3 +207,14 @@ def test_the_command_ends_with_one_line_that_says_what_is_wrong(command, tmp_pat
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), *command(data=tmp_path / "nowhere")])
     with pytest.raises(SystemExit, match="^error: there is no folder .*nowhere"):
         runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+def test_the_command_that_a_lesson_gives_is_one_that_the_script_takes(script):
+    given = [
+        line.split()
+        for lesson in sorted((SCRIPT.parents[1] / "lessons").glob("*.py"))
+        for line in re.findall(r"python examples/distill_imagenet\.py ([^`]+)`", lesson.read_text(encoding="utf-8"))
+    ]
+    assert given
+    for arguments in given:
+        assert script.parse(arguments).data.name == "IMAGENET"

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from kdlib import data, metrics, models, training
+from kdlib.deploy import compress
+from kdlib.lesson import exercises
 from kdlib.lesson.laboratory import Laboratory, Rehearsal
 from kdlib.lesson.laboratory_networks import quantised, with_fresh_weights
 
@@ -233,3 +235,20 @@ def test_a_rehearsal_has_the_networks_and_bits_by_name_and_the_images_and_epochs
         "  network='pruned', method='labels': seeds 0, measured on test",
         "  network='random start', method='labels': seeds 0, measured on test",
     ]
+
+
+def test_weights_that_are_computed_anew_and_other_words_are_refused():
+    sparse = compress.sparsify(models.build("tiny-cnn", seed=0), 0.5)
+    with pytest.raises(ValueError, match="is computed anew each time; make it plain before"):
+        quantised(sparse, 4, "a channel")
+    with pytest.raises(ValueError, match="scales must be 'a channel' or 'a layer', got 'channel'"):
+        quantised(compress.finish(sparse), 4, "channel")
+
+
+def test_the_rounding_of_the_laboratory_is_the_one_that_the_exercise_asks_for():
+    by_hand = exercises.solution("quantise_per_channel")
+    for weight, bits in exercises.get("quantise_per_channel").cases():
+        layer = nn.Linear(*weight.flatten(1).shape[::-1]) if weight.ndim == 2 else nn.Conv2d(*weight.shape[1::-1], 1)
+        layer.weight = nn.Parameter(weight.clone())
+        rounded = quantised(layer, bits, "a channel").weight.detach()
+        torch.testing.assert_close(rounded, by_hand(weight, bits), rtol=1e-5, atol=1e-7)

@@ -82,6 +82,10 @@ class Latencies:
         return f"{images}, {threads}, {len(self.milliseconds)} rounds in turn, {self.clock}"
 
 
+class Scattered(ValueError):
+    """The rounds of a ratio lie too far apart for a number to be stated."""
+
+
 class Ratio(NamedTuple):
     """How many times as long one model takes as another: the median of the rounds' ratios, the ends of its
     confidence interval, and the quartiles of the ratios."""
@@ -178,8 +182,9 @@ def ratio(
         The ratio, its interval and its quartiles.
 
     Raises:
-        ValueError: the ratios scatter more than `widest` allows, and a number would mislead; the message says
-            what to do. Too few rounds for an interval. A name that was not measured.
+        Scattered: the ratios scatter more than `widest` allows, and a number would mislead; the message says what to
+            do. It is a ValueError.
+        ValueError: Too few rounds for an interval. A name that was not measured.
     """
     if not isinstance(result, Latencies):
         raise TypeError(f"result must be what `latency` returned, got {type(result).__name__}")
@@ -195,7 +200,7 @@ def ratio(
     lower, median, upper = np.quantile(ratios, [0.25, 0.5, 0.75]).tolist()
     rank = _rank_below_the_median(len(ratios), (1 - confidence) / 2)
     if upper - lower > widest * median:
-        raise ValueError(
+        raise Scattered(
             f"the ratio of {slow!r} to {fast!r} scatters too much to be stated: half of the rounds lie between "
             f"{lower:.3g} and {upper:.3g}, {(upper - lower) / median:.0%} of the median where widest={widest:.0%} "
             "is allowed. Measure again while the machine does nothing else; or these two models alone, so that the "

@@ -35,10 +35,12 @@ def fold_norms(model: nn.Module) -> nn.Module:
     Source: Jacob et al. 2017, arXiv 1712.05877, section 3.2.
     """
     network = trainable_copy(model)
-    for sequence in [part for part in network.modules() if isinstance(part, nn.Sequential)]:
+    # A subclass with a forward of its own may read what is between its parts.
+    plain = [part for part in network.modules() if isinstance(part, nn.Sequential)]
+    for sequence in [part for part in plain if type(part).forward is nn.Sequential.forward]:
         for place in range(len(sequence) - 1):
             convolution, norm = sequence[place], sequence[place + 1]
             if type(norm) is NORMS.get(type(convolution)) and norm.track_running_stats:
-                sequence[place] = fusion.fuse_conv_bn_eval(convolution, norm)
+                sequence[place] = fusion.fuse_conv_bn_eval(convolution, norm).requires_grad_(True)
                 sequence[place + 1] = nn.Identity()
     return network.eval()

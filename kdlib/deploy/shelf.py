@@ -140,7 +140,7 @@ def passes(name: str) -> int:
         ValueError: an unknown name.
     """
     recipe = manifest(QUANTISED.get(name, name))["recipe"]
-    return recipe.get("epochs", 0) * recipe.get("views", 0)
+    return recipe["epochs"] * recipe["views"] if recipe else 0
 
 
 def effort(name: str) -> int:
@@ -157,9 +157,10 @@ def effort(name: str) -> int:
     """
     facts = manifest(QUANTISED.get(name, name))
     recipe = facts["recipe"]
-    images, views = recipe.get("images", 0), recipe.get("views", 0)
-    asked = manifest("teacher")["multiply_adds"] * images * views if recipe.get("alpha", 0) > 0 else 0
-    return 3 * facts["multiply_adds"] * images * passes(name) + asked
+    if not recipe:
+        return 0
+    asked = manifest("teacher")["multiply_adds"] * recipe["images"] * recipe["views"] if recipe["alpha"] > 0 else 0
+    return 3 * facts["multiply_adds"] * recipe["images"] * passes(name) + asked
 
 
 def table() -> pandas.DataFrame:

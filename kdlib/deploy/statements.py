@@ -54,8 +54,6 @@ def stated(timing: benchmark.Latencies, slow: str, fast: str, widest: float | in
     """
     try:
         found = benchmark.ratio(timing, slow, fast, widest=widest)
-    except ValueError as refusal:
-        if "scatters too much" not in str(refusal):
-            raise
+    except benchmark.Scattered as refusal:
         return Statement(None, f"not stated: {str(refusal).partition(' Measure again')[0]}")
     return Statement(found, f"{found.median:.2f} [{found.low:.2f}, {found.high:.2f}]")

@@ -1,1 +1,1 @@
-"""The experiments behind the recorded results, one module a lesson; see `kdlib.lesson.results`."""
+"""The experiments behind the recorded results, a module or several for each lesson; see `kdlib.lesson.results`."""

@@ -15,6 +15,7 @@ from kdlib import data, inference, metrics, models, teachers, training
 from kdlib.data import ImageDataset, ImageSplit
 from kdlib.deploy import compress, footprint
 from kdlib.lesson import results
+from kdlib.lesson.laboratory_networks import with_fresh_weights
 from kdlib.lesson.results import experiment
 from kdlib.sweeps import map_cells
 
@@ -50,17 +51,6 @@ def answers(images: int) -> tuple[ImageSplit, torch.Tensor]:
     return split, teachers.cached_logits(teachers.load("fashion-mnist"), split)
 
 
-def anew(network: nn.Module, seed: int) -> nn.Module:
-    """A network of the same form with the weights that torch gives to a new one."""
-    copy = compress.finish(network)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for layer in copy.modules():
-            if hasattr(layer, "reset_parameters"):
-                layer.reset_parameters()
-    return copy
-
-
 @functools.cache
 def pruned(share: float = TAKEN_OUT) -> nn.Module:
     return compress.prune_channels(fashion()[1], share, SHAPE)
@@ -71,7 +61,7 @@ BUILD: dict[str, Callable[..., nn.Module]] = {
     "low-rank": lambda strength=ENERGY: compress.factorize(fashion()[1], strength),
     "pruned": lambda strength=TAKEN_OUT: compress.finish(pruned(strength)),
     "carved": lambda: compress.carve(fashion()[1], pruned(), SHAPE),
-    "random start": lambda seed: anew(pruned(), seed),
+    "random start": lambda seed: with_fresh_weights(pruned(), seed),
     "pocket-cnn": lambda seed: models.build("pocket-cnn", seed=seed),
 }
 

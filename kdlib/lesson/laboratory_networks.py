@@ -4,8 +4,9 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
-from kdlib.lesson.laboratory_settings import A_CHANNEL
+from kdlib.lesson.laboratory_settings import A_CHANNEL, A_LAYER
 
 QUANTISED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)  # their weights have the output channels in front
 
@@ -22,8 +23,16 @@ def quantised(network: nn.Module, bits: int, scales: str) -> nn.Module:
         network: it is left as it is.
         bits: at least 2.
         scales: "a channel" or "a layer": what has a step of its own.
+
+    Raises:
+        ValueError: another word for `scales`, or weights that are computed anew each time (a mask, weight norm).
     """
+    if scales not in (A_CHANNEL, A_LAYER):
+        raise ValueError(f"scales must be {A_CHANNEL!r} or {A_LAYER!r}, got {scales!r}")
     network = copy.deepcopy(network)
+    for path, layer in network.named_modules():
+        if isinstance(layer, QUANTISED) and parametrize.is_parametrized(layer, "weight"):
+            raise ValueError(f"network: the weight of {path!r} is computed anew each time; make it plain before")
     with torch.no_grad():
         for layer in network.modules():
             if isinstance(layer, QUANTISED):
@@ -42,8 +51,8 @@ def with_fresh_weights(network: nn.Module, seed: int) -> nn.Module:
     """A copy in the same form that has learned nothing: the weights that its layers begin with, drawn for the seed.
 
     Args:
-        network: of any layers that can draw their weights again, as PyTorch's can; it is left as it is, and so is the
-            global random state.
+        network: of layers that can draw their weights again, as convolutions and norms can; it is left as it is, and
+            so is the global random state.
         seed: a whole number of at least 0.
 
     Raises:

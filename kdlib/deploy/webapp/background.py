@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import urllib.error
 import urllib.request
 import weakref
 from collections.abc import Sequence
@@ -77,16 +78,22 @@ class Server:
             first.
 
         Raises:
-            OSError: the server has ended, or refuses the picture.
+            TypeError: no picture.
+            OSError: the server has ended, or refuses the picture; the message says why.
         """
+        if not isinstance(picture, Image.Image):
+            raise TypeError(f"picture must be a PIL.Image.Image, got {type(picture).__name__}")
         file = io.BytesIO()
-        picture.save(file, format="png")
+        (picture if picture.mode in ("1", "L", "LA", "P", "RGB", "RGBA") else picture.convert("RGB")).save(file, "png")
         form = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n%s\r\n--x--\r\n'
         headers = {"Content-Type": "multipart/form-data; boundary=x"}
         request = urllib.request.Request(f"{self.address}predict", form % file.getvalue(), headers)
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # this machine is behind no proxy
-        with direct.open(request, timeout=60) as response:
-            return json.load(response)["models"]
+        try:
+            with direct.open(request, timeout=60) as response:
+                return json.load(response)["models"]
+        except urllib.error.HTTPError as refusal:
+            raise OSError(f"the server refuses the picture: {json.load(refusal)['error']}") from refusal
 
     def stop(self) -> None:
         """End the process and wait for that. Stopping twice does no harm."""
