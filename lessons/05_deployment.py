@@ -299,9 +299,8 @@ noise_prediction.compare(1 - in_8_bits["random pixels"])
 #
 # Activations are the more delicate part, since their range is not known beforehand. Where the calibration images were not
 # normalised, the ranges are far too wide, all activations share a few levels, and the student is lost: a mistake in one line.
-# Random pixels changed hardly more answers here than clothes did, although noise never makes the student sure of anything, and
-# logits that were not seen are cut off. Its classes lie far enough apart. Do not rely on it: under "Further" is a network that does
-# not forgive. So look at the logits, and calibrate on a few dozen images of the kind that will come, prepared as they will be.
+# Random pixels hardly mattered to the answers, although the largest logits were cut off: compare the last column. Do not rely on
+# that: under "Further" is a network that does not forgive. So look at the logits, and calibrate on a few dozen images of the kind that will come, prepared as they will be.
 #
 # From here on files hold seven bits of each weight (`reduce_range`, the default): processors without instructions for 8-bit
 # products add two of them in 16 bits, where the sum may overflow. Seven bits cannot.
@@ -449,14 +448,14 @@ print(f"to ship: {chosen.name}, {size:.1f} times smaller than the teacher; test 
 print("time of the teacher over its own:", *(f"{words} in batches of {n};" for n, (_, words) in faster.items()))
 
 # %% [markdown]
-# **What this says.** With labels for all images, ten views of each, and time, labels alone bring this student as far as the teacher
-# does, as far as 10,000 images show. Lessons 01 to 03 showed where the teacher is worth much: where labels are few, wrong or
+# **What this says.** Of these two trainings, with labels for all images, ten views of each, and time, 10,000 images do not tell the one
+# with the teacher from the one without; half a point either way is not excluded. Lessons 01 to 03 showed where the teacher is worth much: where labels are few, wrong or
 # missing. Measure which of the two cases is yours.
 #
 # The most accurate model is not the one to ship: what it is ahead of the cheapest of its equals does not show. And equals are equals:
 # between the two small students in 8 bits the rule decides by a few bytes of their descriptions, a coin tossed, and nothing here
-# says that the distilled one is better. Nor does the choice say that distillation beats pruning: the small student was
-# trained on, the others were not. After ten passes each, the searched one was ahead of it.
+# says that the distilled one is better. Nor does the choice say that distillation beats pruning: the small student was trained on for
+# longer, and equal passes were not equal tuning. Choose goods here; methods are compared in lesson 06.
 #
 # ## 5. What holds on this processor?
 #
@@ -503,8 +502,7 @@ for name, path in shipped.items() if os.name == "posix" else ():
 
 # %% [markdown]
 # **How to read it.** Eight bits save bytes everywhere. How much time they save depends on the processor and on the layers; your four
-# lines say it. With instructions for 8-bit products (on x86: VNNI) the factor is larger, without them smaller, and it can fall
-# below 1. A batch pays where the fixed cost of a call is a large part of it, as in small networks. And the memory is mostly that of the
+# lines say it. With instructions for 8-bit products (on x86: VNNI) the factor is larger than without them. A batch pays where the fixed cost of a call is a large part of it, as in small networks. And the memory is mostly that of the
 # runtime: what the rows of one runtime share is the runtime, what sets them apart is the network.
 #
 # ### Exercise: repair a published speed-up
@@ -594,7 +592,7 @@ Markdown(card)
 # - Eight bits are a scale, a zero point and a rounding. With a scale a channel they cost hardly anything; calibrate on images of
 #   the kind that will come.
 # - Which model to ship follows from a budget: the cheapest of those that are not told apart from the best within it.
-# - With plenty of right labels, and time, the teacher adds nothing to this student that can be told from zero.
+# - With plenty of right labels, and time, a student of the teacher and one of the labels were not told apart here.
 # - A number format, a batch, a runtime are as fast as the processor at hand makes them. Measure there.
 # - Of a request to a web page, a small network is a small share.
 # - A model card takes its numbers from the measurements, not from memory.
@@ -726,9 +724,10 @@ print(f"{lesson05.LEAKED}: reported {seen[lesson05.LEAKED].mean():.1%}, on image
       f"{unseen[lesson05.LEAKED].mean():.1%}; flattered by {plots.points(inflated)}")
 
 # %% [markdown]
-# **What this says.** Read the difference between distillation and labels by its interval, and beside it that to labels for twice
-# as long. The last line is what a report on the training images is worth: it is not a small correction, and it favours
-# whatever fits its images best.
+# **What this says.** With the same passes the teacher helps. But labels alone with twice the passes go further than that: this student
+# is not done after six, so what shows here is that the teacher makes it learn *faster*, and not yet that it ends up better. (The
+# teacher saw six times as many labels, and no rate was tuned.) The last line is what a report on the training images is worth: no small correction, but several times what is claimed for most
+# methods.
 #
 # With ImageNet on your disk, the whole is one command; its first lines say what it costs on your machine:
 # `python examples/distill_imagenet.py --data IMAGENET --out runs/imagenet`
@@ -804,16 +803,18 @@ assert kd_gain[1] < 0 < kd_gain[2]
 assert chosen.name in ("distilled-int8", "labels-only-int8") and size > 20 and behind[chosen.name][1] > -0.015 and behind[chosen.name][0] >= -0.01
 assert len({passes for name, passes in table["passes"].items() if name.split("-int8")[0] not in ("teacher", "distilled", "labels-only")}) == 1
 assert [round(count / 1e5) for count in parameters.values()] == [117, 17, 43, 5], "none of the four claims holds"
-assert all(metrics.agreement(logits, logits_in["float32"], few) > 0.98 for logits in logits_in.values())
+assert all(metrics.agreement(logits, logits_in["float32"], few) > 0.9 for logits in logits_in.values())
+assert all(of_bits["a scale a channel", bits][0] < of_bits["a scale a layer", bits][0] for bits in all_bits)
+assert 0.12 < of_bits["a scale a channel", 4][0] < 0.17, "at four bits a seventh of the weights' size"
 assert server.status is None and whole > inside and f"{chosen_file.stat().st_size:,} bytes" in card
-assert inflated.low > 0, "images that were trained on flatter"
+assert inflated.low > 0.01, "images that were trained on flatter"
 if profile.name != "ci":
-    assert in_8_bits["clothes"] > 0.97 and in_8_bits["clothes, not normalised"] < 0.7
-    assert all(of_bits["a scale a channel", bits][0] < of_bits["a scale a layer", bits][0] for bits in all_bits)
+    assert in_8_bits["clothes"] > 0.97 > 0.7 > in_8_bits["clothes, not normalised"] and in_8_bits["random pixels"] > 0.95
+    assert of_bits["a scale a channel", 5][1] > in_float - 0.01
 
 # %%
 # A ratio that was not stated, on a busy machine, is no failure; one that was stated has to be on the right side by far.
 margins = [(same_network, 0.8, 1.25), (over_eager["onnxruntime", 1][0], 1.3, 100)]
-margins += [(found, 7, 200) for found, _ in faster.values()] + [(large_gain[0], 2, 100)]
+margins += [(found, 10, 200) for found, _ in faster.values()] + [(large_gain[0], 2, 100)]
 if profile.name != "ci":
     assert all(found is None or low < found.median < high for found, low, high in margins)

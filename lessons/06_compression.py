@@ -188,11 +188,11 @@ batch_norm_prediction.compare(accuracy(counted_anew(quarter)))
 # ## 3. How many directions does a layer need?
 #
 # A convolution's weight, with a row for each output, is a matrix $W$. Its singular values say how much it stretches in which
-# direction, and the matrix of rank $r$ that is nearest to it keeps the largest of them (Denton et al. 2014):
+# direction, and the matrix of rank $r$ that is nearest to it keeps the largest of them (Eckart and Young 1936):
 #
 # $$W = U S V^\top \approx U_r S_r V_r^\top$$
 #
-# Read from right to left these are two layers: a convolution with only $r$ outputs, and a 1 x 1 convolution behind it. For $n$
+# Read from right to left these are two layers (Zhang et al. 2014): a convolution with only $r$ outputs, and a 1 x 1 one behind it. For $n$
 # outputs and $m$ inputs of $k \times k$ numbers they are smaller than the one layer where $r\,(n + m k^2) < n\,m\,k^2$.
 #
 # ### Exercise: low-rank factors
@@ -223,7 +223,7 @@ def at_rank(rank):
     return network.eval()
 
 
-ranks = profile.choose(ci=(2, 64), lesson=(1, 2, 4, 8, 16, 32, 64, 96, 128), full=(1, 2, 4, 8, 16, 32, 64, 96, 128))
+ranks = profile.choose(ci=(2, 16, 64), lesson=(1, 2, 4, 8, 16, 32, 64, 96, 128), full=(1, 2, 4, 8, 16, 32, 64, 96, 128))
 of_rank = {rank: at_rank(rank) for rank in ranks}
 right_at = {rank: accuracy(network) for rank, network in of_rank.items()}
 ms_at = milliseconds({str(rank): one for rank, one in of_rank.items()} | {"whole": teacher}).table()["median"]
@@ -282,7 +282,8 @@ print(f"rank {first.out_channels}; by hand and by the library apart by {apart:.0
 
 # %% [markdown]
 # **What this says.** With an eighth of its rank this layer keeps the network within a point of the whole, without any training. That
-# holds for *one* layer. Every layer cut at once is another matter, since the errors of one are the inputs of the next.
+# holds for *one* layer, in a block that passes its input on beside it. Every layer cut at once is another matter, since the errors of
+# one are the inputs of the next.
 #
 # ### What does each cut cost?
 #
@@ -354,10 +355,10 @@ widgets.strip(
 )
 
 # %% [markdown]
-# **What this says.** Counting anew brings back most of a mild cut and nothing of a deep one; two passes repair most of the others,
-# too. Then the three differ in what they buy. Zeros cost the least accuracy and gain no time. Channels gain time with
-# the multiply-adds, and cost accuracy from the middle on. Low rank has fewer multiply-adds, too, but the time follows
-# only in part: two layers in place of one write a map and read it once more.
+# **What this says.** Counting anew brings back most of a mild cut and little of a deep one; two passes repair most of the others,
+# too. Then the three differ in what they buy. Zeros keep the most, at the full price in work and time. At about equal
+# work, whole channels keep more than low rank does (all with the learning rate of pruning), and their time follows the work
+# more closely: read it off the dotted lines. Low rank puts two layers in place of one.
 #
 # ## 4. Is it the weights, the shape, or the teacher?
 #
@@ -444,10 +445,10 @@ widgets.twin(
 widgets.strip(draw_passes, passes=list(EFFORTS), size=(9.5, 3.6), caption="the same with a slider over the passes.")
 
 # %% [markdown]
-# **What this says.** Inherited weights are a head start, and it melts: large after one pass, a point after ten, half a point after
-# thirty. What is left is small against what more passes bring to *all* of them. Carving keeps other channels than pruning and
-# gains less; after thirty passes nothing shows. So a claim that some way to cut beats training from scratch needs the number of passes beside
-# it. (The shape counts as well: at first the pocket-cnn is ahead of the random start; with thirty passes it is not.)
+# **What this says.** *Which* weights are inherited matters: after one pass the pruned network is far ahead of the random start, the
+# carved one not detectably. Later both leads shrink, after thirty passes to half a point and to nothing that shows. So a claim
+# that some way to cut beats training from scratch needs the number of passes beside it. (The rates were chosen at four passes; at
+# one, a part of a difference may be the rate's.)
 #
 # A cut network can be trained on with the labels, or with the soft targets of the whole one. The same ten passes, seed by seed:
 
@@ -465,13 +466,18 @@ for method in ("pruned", "pocket-cnn"):
     longer = metrics.paired_interval(right[method, "teacher", 10][:5], right[method, "labels", 30])
     print(f"{method:13} teacher over labels with three times the passes {plots.points(longer)}")
 swapped = metrics.paired_interval(right["pruned", "labels", 10], right["random start", "teacher", 10])
+more = metrics.paired_interval(right["pruned", "teacher", 10] - right["pruned", "labels", 10],
+                               right["random start", "teacher", 10] - right["random start", "labels", 10])
 print(f"inherited weights and labels, over a random start and the teacher {plots.points(swapped)}")
+print(f"what the teacher's targets add, more to the pruned network than to the random start {plots.points(more)}")
 mender_prediction.compare(gains["pruned"])
 
 # %% [markdown]
 # **What this says.** The soft targets of the teacher mend every one of the four better than labels do, and by about as much, whether its
-# weights came from the teacher or from nowhere. More passes do not make up for it: with three times as many the labels gain
-# nothing. As a *source of targets* the teacher is worth as much here as it is as a *source of weights*, and the two add up.
+# weights came from the teacher or from nowhere. On these 9,000 images as they are, three times the passes gain the labels nothing;
+# augmentation and smoothing were not tried, and in lesson 05 more images and views closed the gap. After *ten* passes the teacher is
+# worth about as much as a *source of targets* as it is as a *source of weights*, and the two add up. That is a crossing: after
+# one pass the weights are worth more, after thirty the targets.
 #
 # ### Exercise: an experiment of your own
 #
@@ -492,18 +498,19 @@ print(lab, f"the difference on the test images: {plots.points(metrics.Interval(*
 # ## 5. Does a search find better layers than chance?
 #
 # Which layers should a small student have? A **plan** says for each convolution its channels, kernel and stride, such as
-# (32, 3, 2). A **search** (Tan et al. 2018) proposes plans, passes over those beyond the budget, trains each of the others for a
-# moment, and proposes more of the kind that did well. Ours is a TPE (Bergstra et al. 2011), which draws where good plans were
+# (32, 3, 2). A **search** proposes plans, trains each for a moment, and proposes more of the kind that did well. Tan et al. (2018)
+# weigh accuracy against latency in one reward; ours passes over plans beyond a budget. It is a TPE (Bergstra et al. 2011), which draws where good plans were
 # frequent and bad ones rare: with densities $l$ of the good and $g$ of the others, where $l(x) / g(x)$ is large.
 #
 # The dull explanation: try as many plans *at random* and take the best. So, for ten seeds (recorded): 16 plans each within 2.4 million
-# multiply-adds, tried for 4 passes over 3,000 images; the winner then gets the ten passes of section 4. Beside it one
-# plan drawn at random that nobody tried, and the pocket-cnn, made by hand.
+# multiply-adds, tried for 4 passes over 3,000 images; the winner then gets the ten passes of section 4. Beside it a plan that nobody
+# tried, drawn at random from those near the budget, and the pocket-cnn, made by hand. The TPE begins with ten random proposals, the
+# same as its rival's of that seed, so the first plans of both are alike.
 
 # %% tags=["projector"]
 search_prediction = predict(
     "On the test images: how far is the winner of the search ahead of the best of as many random plans?",
-    {"behind": (None, 0), "up to a point": (0, 1), "one to two points": (1, 2), "more": (2, None)})
+    {"behind": (None, -0.75), "less than 0.75 points apart": (-0.75, 0.75), "ahead by up to two": (0.75, 2), "more": (2, None)})
 search_prediction
 
 # %% [markdown]
@@ -526,7 +533,7 @@ for arm in lesson06_search.ARMS:
     mean, against = plots.mean_interval(plans.loc[arm, "accuracy"]), ""
     if arm != "search":
         against = "; search ahead by " + plots.points(metrics.paired_interval(by_search["accuracy"], plans.loc[arm, "accuracy"]))
-    print(f"{arm:17}{plots.percent(mean)}{against}")
+    print(f"{arm:17}{plots.percent(mean)} with {plans.loc[arm, 'multiply_adds'].mean() / 1e6:.1f} million multiply-adds{against}")
 over_chance = metrics.paired_interval(by_search["accuracy"], plans.loc["random, the best", "accuracy"])
 search_prediction.compare(over_chance)
 
@@ -569,7 +576,9 @@ widgets.strip(draw_search, plans_tried=list(range(1, lesson06_search.PLANS + 1))
               caption="the same with a slider over the number of plans.")
 
 # %% [markdown]
-# **What this says.** TODO4
+# **What this says.** To try plans is worth points: one that nobody tried is far behind, and may be very bad. That a *search* proposed them
+# is not: against as many random plans the interval holds 0, and leaves room for half a point either way. Its winners need fewer
+# multiply-adds than the plan made by hand, which cost no trials and is not told apart from them.
 #
 
 # %% [markdown]
@@ -619,19 +628,21 @@ print(f"time of pruned over that of the pocket-cnn: {longer.words}")
 longer.words if longer.ratio is None else table_prediction.compare(longer.ends)
 
 # %% [markdown]
-# **What this says.** On top are the networks that kept the most of the teacher: zeros, at its full price in work and time, and low rank
-# at half of the work. Far below, with a sixteenth of the multiply-adds, are those of equal size, and among them the way in which they
-# came about moves the accuracy by about a point. Their times differ more: `pruned` has thin layers on large maps, the
-# pocket-cnn thick ones on small maps, and a processor is kept busier by the second. You met such a table in
-# lesson 05, made with all images and in files: the shelf.
+# **What this says.** The largest networks are the most accurate: zeros at the teacher's full price in work and time, low rank at half of
+# the work. Compare within the others: with a sixteenth of the multiply-adds or less, the way in which they came about moves the accuracy by about a
+# point. Their times differ more, though their work does not: `pruned` has more layers, and larger maps, than the pocket-cnn.
+#
+# You met such a table in lesson 05, with all images and in files. There the pocket-cnn is *ahead* of pruned and carved after ten passes: equal
+# passes were not equal tuning, since the shelf gave the cut networks a fifth of the learning rate that is best here. An order of
+# methods hangs on such things; the shelf is for choosing goods.
 #
 # ## Summary
 #
 # - A zero buys bytes once a file is packed, and no time. A channel buys time, with all that hangs on it.
 # - Much of what a mild cut seems to destroy are batch norms that look for a network which is no longer there.
 # - A layer may need few of its directions; two thin layers for a thick one save less time than multiply-adds.
-# - Inherited weights are a head start that melts with the passes. Compare at equal passes, and say how many.
-# - A cut network is mended better by the whole one than by labels, and three times as many passes do not make up for it.
+# - Inherited weights can be a head start; it melts with the passes. Compare at equal passes and equal tuning, and say how many.
+# - A cut network is mended better by the whole one than by labels of the same few images, however many passes these get.
 # - A search is worth what it is ahead of as many plans drawn at random.
 # - Networks of equal multiply-adds take unequal time.
 #
@@ -640,6 +651,8 @@ longer.words if longer.ratio is None else table_prediction.compare(longer.ends)
 # - One teacher, one kind of images, and small networks: nothing here says how ResNet-50 prunes on ImageNet.
 # - The learning rate of each method of equal size was chosen on validation at four passes with three seeds, and used at every
 #   number of passes. `sparse` and `low-rank` took the rate of `pruned`, and have five seeds; so have all rows at 30 passes.
+# - The learning rate of the search's students was chosen for the pocket-cnn. Whether inherited weights help by what they *know*, or
+#   only by their size, would need the same weights shuffled: not tried.
 # - Pruned and carved networks begin with the same weights for every seed: their intervals cover the order of the images and
 #   nothing else. Those of random starts cover the weights, too.
 # - The search was given 16 plans of a few seconds each. With hundreds of plans, or a space in which most plans are bad, it
@@ -669,8 +682,9 @@ longer.words if longer.ratio is None else table_prediction.compare(longer.ends)
 # - S. Han, J. Pool, J. Tran, W. J. Dally: Learning both Weights and Connections for Efficient Neural Networks. 2015,
 #   arXiv 1506.02626.
 # - G. Fang, X. Ma, M. Song, M. B. Mi, X. Wang: DepGraph: Towards Any Structural Pruning. 2023, arXiv 2301.12900.
-# - E. Denton, W. Zaremba, J. Bruna, Y. LeCun, R. Fergus: Exploiting Linear Structure Within Convolutional Networks for
-#   Efficient Evaluation. 2014, arXiv 1404.0736.
+# - C. Eckart, G. Young: The Approximation of One Matrix by Another of Lower Rank. 1936, Psychometrika 1.
+# - X. Zhang, J. Zou, X. Ming, K. He, J. Sun: Efficient and Accurate Approximations of Nonlinear Convolutional Networks. 2014,
+#   arXiv 1411.4229.
 # - Z. Xu, Y. Chen, K. Vishniakov, Y. Yin, Z. Shen, T. Darrell, L. Liu, Z. Liu: Initializing Models with Larger Ones. 2023,
 #   arXiv 2311.18823.
 # - J. Bergstra, R. Bardenet, Y. Bengio, B. Kégl: Algorithms for Hyper-Parameter Optimization. 2011, NeurIPS 24.
@@ -683,11 +697,13 @@ assert accuracy(sparse) < 0.5 < accuracy(counted_anew(quarter)) and joined == 7 
 lead = {(m, n): metrics.paired_interval(right[m, "teacher", n], right["random start", "teacher", n])
         for m in ("pruned", "carved") for n in EFFORTS}
 assert lead["pruned", 1].low > lead["pruned", 10].high > lead["pruned", 10].low > 0 < lead["pruned", 30].low
-assert lead["carved", 10].low > 0 and lead["carved", 30].low < 0 < lead["carved", 30].high
-assert (pulled == 0).sum() >= (last == 0).sum() and swapped.low < 0 < swapped.high
+assert lead["carved", 1].low < 0 < lead["carved", 3].low and lead["carved", 30].low < 0 < lead["carved", 30].high
+assert (pulled == 0).sum() >= (last == 0).sum() and abs(swapped.mean) < 0.005 > abs(more.mean)
+assert over_chance.low < 0 < over_chance.high
+assert metrics.paired_interval(by_search["accuracy"], plans.loc["random, one", "accuracy"]).low > 0
 assert all(gain.low > 0 for gain in gains.values()), "the teacher mends better than the labels"
-assert after["sparse", 0.8] > after["low-rank", 0.8] > after["pruned", 0.75]
+assert after["pruned", 0.25] > after["low-rank", 0.9] and after["pruned", 0.5] > after["low-rank", 0.6], "at about equal work"
 if profile.name != "ci":
-    assert enough <= 32
+    assert enough <= 16
     margins = [(stated(timed, "whole", "sparse", widest=0.5), 0.7, 1.4), (longer, 1.1, 4)]
     assert all(found.ratio is None or low < found.ratio.median < high for found, low, high in margins)
