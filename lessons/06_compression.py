@@ -102,14 +102,14 @@ zero_prediction.compare(accuracy(sparse))
 # %% exercise="repair_sparse_training"
 
 # %% [markdown]
-# Use it: pull what is left of the last layer's weights towards those of the whole, with some speed from before.
+# Use it: pull what is left of the last layer's weights towards one and a half times their size, with some speed from before.
 
 # %%
-last, wanted = compress.finish(sparse).head.weight.detach(), teacher.head.weight.detach()
+last, wanted = compress.finish(sparse).head.weight.detach(), 1.5 * teacher.head.weight.detach()
 mend = mine("repair_sparse_training", repair_sparse_training)
 pulled = mend(last, last != 0, torch.full_like(last, 0.01), lambda weight: weight - wanted, steps=50, learning_rate=0.1)
 for name, weight in {"before": last, "after 50 steps": pulled}.items():
-    print(f"{name:15}{(weight == 0).double().mean():4.0%} zeros, {(weight - wanted).norm():.2f} from the whole")
+    print(f"{name:15}{(weight == 0).double().mean():4.0%} zeros; those that are left {(weight - wanted)[last != 0].norm():.2f} away")
 
 # %% [markdown]
 # ## 2. What hangs on a channel?
@@ -244,7 +244,7 @@ def draw_rank(figure):
     right.axhline(ms_at["whole"], color=figures.COLOURS["teacher"], linestyle=":")
     left.set(xlabel="number", ylabel="singular value", title="kept")
     middle.set(xlabel="rank", ylabel="right answers (%)", ylim=(0, 105), xscale="log")
-    middle.set_xticks(ranks, ranks)
+    middle.set_xticks([rank for rank in ranks if rank != 96], [rank for rank in ranks if rank != 96])
     middle.minorticks_off()
     right.set(xlabel="rank", ylabel="ms for 32 images", ylim=(0, 1.3 * ms_at.max()))
     rings = [axes.plot([], [], "o", markersize=17, fillstyle="none", color="black")[0] for axes in (middle, right)]
@@ -313,10 +313,10 @@ def empty_ladder(figure):
     lines = {kind: left.plot([], [], "o-", color=figures.COLOURS[role], label=kind)[0] for kind, (_, role) in KINDS.items()}
     time = right.plot([], [], "o-", [], [], ":", color=figures.COLOURS["teacher"])
     rings = [axes.plot([], [], "o", markersize=17, fillstyle="none", color="black")[0] for axes in panels]
-    left.axhline(100 * whole_right, color=figures.COLOURS["teacher"], linestyle=":", label="whole")
+    level = left.axhline(100 * whole_right, color=figures.COLOURS["teacher"], linestyle=":", label="whole")
     left.set(ylim=(0, 105), ylabel="right answers (%)")
-    right.set(ylim=(0, 1.35 * times.max()), ylabel="ms for 32 images")
-    left.legend(fontsize=9, loc="center left")
+    right.set(ylim=(0, 1.7 * times.max()), ylabel="ms for 32 images")
+    right.legend(handles=[*lines.values(), level], fontsize=9, loc="upper center", ncols=2)
     return panels, lines, time, rings
 
 # %% tags=["projector", "figure"]
@@ -546,19 +546,19 @@ EDGE = 1 + gaps_so_far.abs().to_numpy().max()
 def draw_search(figure):
     left, gaps = figure.subplots(1, 2)
     for (arm, table), role in zip(so_far.items(), ("student", "muted"), strict=True):
-        plots.band(left, range(1, lesson06_search.PLANS + 1), table.to_numpy().T, colour=figures.COLOURS[role], label=arm)
-    left.set(xlabel="plans tried", ylabel="best on validation (%)")
+        plots.band(left, range(1, lesson06_search.PLANS + 1), table.to_numpy().T / 100, colour=figures.COLOURS[role], label=arm)
+    left.set(xlabel="plans tried", ylabel="best on validation (%)", xticks=range(2, lesson06_search.PLANS + 1, 2))
     left.legend(fontsize=9, loc="lower right")
     marker, title = left.axvline(1, color="black", linestyle=":"), gaps.set_title("")
-    dots, middle = gaps.plot([], [], "o", [], [], "_", color=figures.COLOURS["student"], markersize=14, alpha=0.7)
+    dots, middle = gaps.plot([], [], "o", [], [], "-", color=figures.COLOURS["student"], alpha=0.7)
     gaps.axhline(0, color=figures.COLOURS["muted"], linewidth=1)
-    gaps.set(xlim=(-1, 1), xticks=[], ylim=(-EDGE, EDGE), ylabel="search ahead of chance (points)")
+    gaps.set(xlim=(-1, 1), xticks=[], ylim=(-EDGE, EDGE), ylabel="search ahead (points)")
 
     def update(*, plans_tried):
         marker.set_xdata([plans_tried, plans_tried])
         gap = gaps_so_far[f"after {plans_tried}"]
         dots.set_data([0] * len(gap), gap)
-        middle.set_data([0], [gap.mean()])
+        middle.set_data([-0.4, 0.4], [gap.mean()] * 2)
         title.set_text(f"after {plans_tried} plans")
         return [marker, dots, middle, title]
 
