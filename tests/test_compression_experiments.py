@@ -4,7 +4,7 @@ import pandas
 import pytest
 import torch
 
-from kdlib import models
+from kdlib import data, models
 from kdlib.deploy import compress, footprint
 from kdlib.experiments import lesson06, lesson06_search
 from kdlib.lesson import results
@@ -14,8 +14,22 @@ SOME = torch.linspace(-1, 1, 2 * 28 * 28).view(2, 1, 28, 28)
 
 
 @pytest.fixture
-def one_rate(monkeypatch):
+def small(monkeypatch):
+    """Few images to learn from and to be judged by, every cell in this process, and one rate for all."""
+    images, network = lesson06.fashion()
+    few = data.ImageDataset(images.train.take(70), images.validation.take(30), images.test.take(40), images.classes)
+
+    def in_this_process(function, cells):
+        return pandas.DataFrame([{**cell, **function(**cell)} for cell in cells])
+
+    monkeypatch.setattr(lesson06, "fashion", lambda: (few, network))
     monkeypatch.setattr(lesson06, "chosen_rate", lambda method, target: 1e-3)
+    monkeypatch.setattr(lesson06_search, "JUDGES", 30)
+    for module in (lesson06, lesson06_search):
+        monkeypatch.setattr(module, "map_cells", in_this_process)
+    lesson06.answers.cache_clear()
+    yield
+    lesson06.answers.cache_clear()
 
 
 def test_the_networks_that_are_compared_at_equal_size_have_equal_multiply_adds():
@@ -38,10 +52,10 @@ def test_a_random_start_has_the_form_of_the_pruned_network_and_weights_of_its_se
     assert first.stem[0].weight.abs().max() <= 1 / 3
 
 
-def test_what_inherits_begins_with_the_teachers_weights_and_is_not_changed_by_a_training_before():
+def test_what_inherits_begins_with_the_teachers_weights_and_is_not_changed_by_a_training_before(small):
     teacher = lesson06.fashion()[1]
     before = lesson06.network("pruned")
-    lesson06.accuracy("pruned", "teacher", 1, 1e-2, 0, "validation", images=130)
+    lesson06.accuracy("pruned", "teacher", 1, 1e-2, 0, "validation", images=70)
     again = lesson06.network("pruned")
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in before.state_dict().items())
     kept = teacher.stem[0].weight.flatten(1)
@@ -50,14 +64,14 @@ def test_what_inherits_begins_with_the_teachers_weights_and_is_not_changed_by_a_
         assert all(any(torch.equal(row, other) for other in kept) for row in rows), method
 
 
-def test_the_effort_is_three_forward_passes_of_every_image():
+def test_the_effort_is_three_forward_passes_of_every_image(small):
     network = models.build("pocket-cnn", seed=0)
     assert lesson06.effort(network, passes=7, images=11) == 3 * 2_319_392 * 7 * 11
-    row = lesson06.accuracy("pocket-cnn", "labels", 2, 1e-2, 0, "validation", images=100)
-    assert row["training_multiply_adds"] == 3 * 2_319_392 * 2 * 100 and row["parameters"] == 46_162
+    row = lesson06.accuracy("pocket-cnn", "labels", 2, 1e-2, 0, "validation", images=60)
+    assert row["training_multiply_adds"] == 3 * 2_319_392 * 2 * 60 and row["parameters"] == 46_162
 
 
-def test_every_method_gets_equal_passes_and_the_seeds_of_the_others(one_rate):
+def test_every_method_gets_equal_passes_and_the_seeds_of_the_others(small):
     cells = pandas.DataFrame(lesson06.compared(range(4), range(2), passes=10))
     assert not cells.duplicated().any()
     equal = cells[(cells["passes"] == 10) & (cells["target"] == "teacher")]
@@ -81,7 +95,7 @@ def test_the_rates_were_chosen_by_validation_with_other_seeds_and_none_lies_on_t
     assert all(row.rate == lesson06.chosen_rate(row.method, row.target) for row in used.itertuples())
 
 
-def test_a_table_has_a_row_for_each_cell_and_an_accuracy_of_its_own(one_rate):
+def test_a_table_has_a_row_for_each_cell_and_an_accuracy_of_its_own(small):
     table = lesson06.methods(seeds=[0], fewer_seeds=[0], passes=2, images=70)
     assert len(table) == len(lesson06.compared([0], [0], 2)) and table["accuracy"].between(0, 1).all()
     assert "error" not in table
@@ -98,7 +112,7 @@ def test_a_plan_at_random_is_within_the_budget_and_near_it():
         assert 0.8 * lesson06_search.BUDGET <= count <= lesson06_search.BUDGET
 
 
-def test_each_arm_of_the_search_is_trained_alike_and_pays_for_its_trials(one_rate):
+def test_each_arm_of_the_search_is_trained_alike_and_pays_for_its_trials(small):
     table = lesson06_search.searched(seeds=[0], passes=1, plans=2, images=64).set_index("arm")
     for arm in ("search", "random, the best"):
         assert 0 <= table.loc[arm, "after 1"] <= table.loc[arm, "after 2"] <= 1

@@ -29,7 +29,7 @@ from kdlib.deploy.loading import Call, Images, noise_images, open_file, torch_ca
 from kdlib.deploy.measurable import Clock, Model
 from kdlib.inference import evaluating
 
-# What a thread works, without the moments in which others do; on Windows it is too coarse to time a call.
+# What the calling thread works, for models of one thread; on Windows it is too coarse to time a call.
 PROCESSOR_CLOCK = time.thread_time_ns if os.name == "posix" else time.perf_counter_ns
 MOST_CALLS = 1000  # a turn, where a call takes next to nothing or the clock does not notice it
 CONDITIONS = {
