@@ -43,10 +43,10 @@ from odd import (
 from torch import nn
 
 from kdlib import data
-from kdlib.deploy import benchmark, export, footprint, loading, model_card, runtime, shelf
+from kdlib.deploy import benchmark, export, footprint, loading, model_card, runtime, shelf, shelf_recipes
 from kdlib.deploy.webapp import background, classifier, server
 
-background, benchmark, classifier, export, footprint, loading, model_card, runtime, server, shelf = (
+background, benchmark, classifier, export, footprint, loading, model_card, runtime, server, shelf, shelf_recipes = (
     map(
         unchecked,
         (
@@ -60,6 +60,7 @@ background, benchmark, classifier, export, footprint, loading, model_card, runti
             runtime,
             server,
             shelf,
+            shelf_recipes,
         ),
     )
 )
@@ -241,7 +242,7 @@ def test_intervals_and_views_of_the_shelf(draws):
 
 def test_names_and_folders_of_the_shelf(folder):
     for value in (*NUMBERS, *THINGS, "Distilled", "distilled.onnx", "../distilled"):
-        for function in (shelf.path, shelf.manifest, shelf.right_answers, shelf.build):
+        for function in (shelf.path, shelf.manifest, shelf.right_answers, shelf.passes, shelf.effort, shelf.build):
             with pytest.raises((ValueError, TypeError), match="unknown model"):
                 function(value)
     for value in (folder, folder / "absent", 3, None, b"a", ""):

@@ -139,6 +139,7 @@ def passes(name: str) -> int:
     Raises:
         ValueError: an unknown name.
     """
+    _check_name(name)
     recipe = manifest(QUANTISED.get(name, name))["recipe"]
     return recipe["epochs"] * recipe["views"] if recipe else 0
 
@@ -155,6 +156,7 @@ def effort(name: str) -> int:
     Raises:
         ValueError: an unknown name.
     """
+    _check_name(name)
     facts = manifest(QUANTISED.get(name, name))
     recipe = facts["recipe"]
     if not recipe:
