@@ -122,3 +122,12 @@ def test_a_process_that_fails_and_a_system_that_cannot_be_measured_are_refused(
     monkeypatch.setattr(fresh_process.sys, "platform", "win32")
     with pytest.raises(NotImplementedError, match="on Linux and macOS, not on win32"):
         footprint.peak_memory(exported[0], SHAPE)
+
+
+def test_a_training_is_three_forward_passes_of_every_image_that_it_sees():
+    assert footprint.training_multiply_adds(10, images=7, passes=2) == 10 * 7 * 2 + 2 * (10 * 7 * 2)
+    assert footprint.training_multiply_adds(10, images=7, passes=0) == 0
+    for name, value in (("multiply_adds", 0), ("images", -1), ("passes", -1)):
+        arguments = {"multiply_adds": 10, "images": 7, "passes": 2, name: value}
+        with pytest.raises(ValueError, match=name):
+            footprint.training_multiply_adds(**arguments)

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdlib._checks import checked, positive_integer
+from kdlib._checks import checked, natural_number, positive_integer
 from kdlib.deploy import arguments, fresh_process, networks
 from kdlib.deploy.loading import noise_images
 from kdlib.inference import evaluating
@@ -103,6 +103,23 @@ def multiply_adds(model: nn.Module, image_shape: Sequence[int]) -> int:
             "the network from which it was made"
         )
     return flops // 2
+
+
+@checked(multiply_adds=positive_integer, images=positive_integer, passes=natural_number)
+def training_multiply_adds(multiply_adds: int, images: int, passes: int) -> int:
+    """The multiply-adds of a training, 3 M N P: forwards once and backwards about twice as much, for every image.
+
+    Counted, so the same on every machine. What a teacher's answers cost is not in it.
+
+    Args:
+        multiply_adds: M, of one image, as `multiply_adds` counts them.
+        images: N.
+        passes: P, how often each is seen.
+
+    Raises:
+        TypeError, ValueError: no whole numbers, or negative ones.
+    """
+    return 3 * multiply_adds * images * passes
 
 
 @checked(

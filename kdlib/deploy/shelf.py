@@ -162,7 +162,7 @@ def effort(name: str) -> int:
     if not recipe:
         return 0
     asked = manifest("teacher")["multiply_adds"] * recipe["images"] * recipe["views"] if recipe["alpha"] > 0 else 0
-    return 3 * facts["multiply_adds"] * recipe["images"] * passes(name) + asked
+    return footprint.training_multiply_adds(facts["multiply_adds"], recipe["images"], passes(name)) + asked
 
 
 def table() -> pandas.DataFrame:

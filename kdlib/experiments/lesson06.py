@@ -4,7 +4,6 @@ All learn from the 9,000 training images of the course, in one order a seed. Two
 """
 
 import functools
-import inspect
 from collections.abc import Callable, Iterable, Sequence
 
 import pandas
@@ -57,10 +56,10 @@ def pruned(share: float = TAKEN_OUT) -> nn.Module:
 
 
 BUILD: dict[str, Callable[..., nn.Module]] = {
-    "sparse": lambda strength=ZEROS: compress.sparsify(fashion()[1], strength),
-    "low-rank": lambda strength=ENERGY: compress.factorize(fashion()[1], strength),
-    "pruned": lambda strength=TAKEN_OUT: compress.finish(pruned(strength)),
-    "carved": lambda: compress.carve(fashion()[1], pruned(), SHAPE),
+    "sparse": lambda seed, strength=ZEROS: compress.sparsify(fashion()[1], strength),
+    "low-rank": lambda seed, strength=ENERGY: compress.factorize(fashion()[1], strength),
+    "pruned": lambda seed, strength=TAKEN_OUT: compress.finish(pruned(strength)),
+    "carved": lambda seed: compress.carve(fashion()[1], pruned(), SHAPE),
     "random start": lambda seed: with_fresh_weights(pruned(), seed),
     "pocket-cnn": lambda seed: models.build("pocket-cnn", seed=seed),
 }
@@ -74,8 +73,7 @@ def network(method: str, seed: int = 0, **strength: float) -> nn.Module:
         seed: of the weights, where they are drawn.
         strength: one of `STRENGTHS`, where there is another than the usual one.
     """
-    build = BUILD[method]
-    return build(seed) if "seed" in inspect.signature(build).parameters else build(**strength)
+    return BUILD[method](seed, **strength)
 
 
 def fitted(network: nn.Module, *, target: str, passes: int, rate: float, seed: int, images: int = 9000) -> nn.Module:
@@ -86,14 +84,6 @@ def fitted(network: nn.Module, *, target: str, passes: int, rate: float, seed: i
         temperature=TEMPERATURE, alpha=ALPHA[target], progress=False,
     )  # fmt: skip
     return network.eval()
-
-
-def effort(network: nn.Module, passes: int, images: int = 9000) -> int:
-    """The multiply-adds of the training: forwards once and backwards about twice as much, for each image of each pass.
-
-    Counted, so the same on every machine. What the teacher's answers cost is not in it.
-    """
-    return 3 * footprint.multiply_adds(network, SHAPE) * images * passes
 
 
 def counted(network: nn.Module) -> dict[str, int]:
@@ -107,7 +97,7 @@ def accuracy(
     """One network of one method: what it takes, and its accuracy after its last pass."""
     student = network(method, seed, **strength)
     size = counted(student)
-    work = effort(student, passes, images)
+    work = footprint.training_multiply_adds(size["multiply_adds"], images, passes)
     fitted(student, target=target, passes=passes, rate=rate, seed=seed, images=images)
     judges = getattr(fashion()[0], split)
     right = metrics.accuracy(inference.predict_logits(compress.finish(student), judges), judges)

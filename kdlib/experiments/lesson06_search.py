@@ -11,6 +11,7 @@ from torch import nn
 
 from kdlib import metrics, models
 from kdlib.deploy import compress, footprint
+from kdlib.deploy.footprint import training_multiply_adds
 from kdlib.experiments import lesson06
 from kdlib.lesson.results import experiment
 from kdlib.sweeps import map_cells
@@ -73,14 +74,14 @@ def student(
         few = min(images, TRIAL_IMAGES)
         found = search(SAMPLERS[arm], seed, plans, few)
         trials = tried(found)
-        plan, work = found.plan, 3 * int(trials["multiply_adds"].sum()) * few * TRIAL_EPOCHS
+        plan, work = found.plan, training_multiply_adds(int(trials["multiply_adds"].sum()), few, TRIAL_EPOCHS)
         so_far = itertools.accumulate(trials["accuracy"], max)
         best = {f"after {count}": float(value) for count, value in enumerate(so_far, 1)}
     elif arm == "random, one":
         plan = random_plan(seed)
     network = of_plan(plan, seed)
     counted = lesson06.counted(network)
-    work += lesson06.effort(network, passes, images)
+    work += training_multiply_adds(counted["multiply_adds"], images, passes)
     lesson06.fitted(network, target="teacher", passes=passes, rate=rate, seed=seed, images=images)
     right = metrics.accuracy(network, lesson06.fashion()[0].test)
     return {"plan": str(plan or "pocket-cnn"), **counted, "training_multiply_adds": work, "accuracy": right, **best}
