@@ -292,7 +292,7 @@ print(f"rank {first.out_channels}; by hand and by the library apart by {apart:.0
 
 # %% tags=["projector"]
 ladder = {(method, strength): lesson06.network(method, strength=strength)
-          for method, several in lesson06.STRENGTHS.items() for strength in (several if profile.name != "ci" else several[:1])}
+          for method, several in lesson06.STRENGTHS.items() for strength in (several if profile.name != "ci" else several[:2])}
 at_once = {step: accuracy(network) for step, network in ladder.items()}
 anew = {step: accuracy(counted_anew(network)) for step, network in ladder.items()}
 times = milliseconds({str(step): network for step, network in ladder.items()} | {"whole": teacher}).table()["median"]
@@ -357,8 +357,8 @@ widgets.strip(
 # %% [markdown]
 # **What this says.** Counting anew brings back most of a mild cut and little of a deep one; two passes repair most of the others,
 # too. Then the three differ in what they buy. Zeros keep the most, at the full price in work and time. At about equal
-# work, whole channels keep more than low rank does (all with the learning rate of pruning), and their time follows the work
-# more closely: read it off the dotted lines. Low rank puts two layers in place of one.
+# work, whole channels keep more than low rank does (all with the learning rate of pruning). Which of the two takes less time at
+# it, read off the right-hand panels; low rank puts two layers in place of one.
 #
 # ## 4. Is it the weights, the shape, or the teacher?
 #
@@ -446,8 +446,8 @@ widgets.strip(draw_passes, passes=list(EFFORTS), size=(9.5, 3.6), caption="the s
 
 # %% [markdown]
 # **What this says.** *Which* weights are inherited matters: after one pass the pruned network is far ahead of the random start, the
-# carved one not detectably. Later both leads shrink, after thirty passes to half a point and to nothing that shows. So a claim
-# that some way to cut beats training from scratch needs the number of passes beside it. (The rates were chosen at four passes; at
+# carved one not detectably, though after three it is ahead. By thirty passes half a point is left of the one lead, and nothing that
+# shows of the other. So a claim that some way to cut beats training from scratch needs the number of passes beside it. (The rates were chosen at four passes; at
 # one, a part of a difference may be the rate's.)
 #
 # A cut network can be trained on with the labels, or with the soft targets of the whole one. The same ten passes, seed by seed:
@@ -476,8 +476,8 @@ mender_prediction.compare(gains["pruned"])
 # **What this says.** The soft targets of the teacher mend every one of the four better than labels do, and by about as much, whether its
 # weights came from the teacher or from nowhere. On these 9,000 images as they are, three times the passes gain the labels nothing;
 # augmentation and smoothing were not tried, and in lesson 05 more images and views closed the gap. After *ten* passes the teacher is
-# worth about as much as a *source of targets* as it is as a *source of weights*, and the two add up. That is a crossing: after
-# one pass the weights are worth more, after thirty the targets.
+# worth about as much as a *source of targets* as it is as a *source of weights*, and the two add up. Ten is where that is so: you saw
+# how the lead of the weights changes with the passes.
 #
 # ### Exercise: an experiment of your own
 #
