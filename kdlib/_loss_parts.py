@@ -4,8 +4,13 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+
+# Below this length a row has no direction worth comparing; it bounds the gradient of cosine and Pearson.
+SHORTEST = 1e-6
+# Below this standard deviation a row is no more stretched to 1: the gradient would be too large for a step.
+_FLATTEST = 1e-3
 
 
 class LossTerms(NamedTuple):
@@ -64,3 +69,25 @@ def soft_target_by_image(
     log_q, log_p = F.log_softmax(student, dim=-1), F.log_softmax(teacher, dim=-1)
     # Summed over the classes: reduction="mean" would divide by their number, a hidden alpha.
     return temperature**2 * F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=-1)
+
+
+def standardised(logits: Float[Tensor, "*batch classes"]) -> Float[Tensor, "*batch classes"]:
+    """Mean 0 and standard deviation 1 along the last axis; less where the standard deviation is below 1e-3."""
+    # Two passes: equal logits of any size have the variance 0 exactly, and become zeros.
+    variance, mean = torch.var_mean(logits, dim=-1, correction=0, keepdim=True)
+    # Clamped before the root, whose slope at 0 is infinite.
+    return (logits - mean) / variance.clamp(min=_FLATTEST**2).sqrt()
+
+
+def against_the_rest(
+    logits: Float[Tensor, "batch classes"], kept: Int[Tensor, "batch kept"], rest: Int[Tensor, "batch rest"]
+) -> Float[Tensor, "batch outcomes"]:
+    """Logits of the classes that are kept, and of one more outcome: any of the rest."""
+    bucket = logits.gather(1, rest).logsumexp(dim=1, keepdim=True)
+    return torch.cat([logits.gather(1, kept), bucket], dim=1)
+
+
+def pearson(first: Tensor, second: Tensor, dim: int) -> Tensor:
+    """Pearson's correlation along `dim`, averaged over the other axis."""
+    first, second = (values - values.mean(dim=dim, keepdim=True) for values in (first, second))
+    return F.cosine_similarity(first, second, dim=dim, eps=SHORTEST).mean()

@@ -25,10 +25,17 @@ from torch import Tensor
 
 from kdlib import _checks
 from kdlib._checks import checked, fraction, labels_match, same_shape
-from kdlib._loss_parts import LossTerms, divergence, soft_target_by_image, softened, weighted_terms
-
-# Below this length a row has no direction worth comparing; it bounds the gradient of cosine and Pearson.
-_SHORTEST = 1e-6
+from kdlib._loss_parts import (
+    SHORTEST,
+    LossTerms,
+    against_the_rest,
+    divergence,
+    pearson,
+    soft_target_by_image,
+    softened,
+    standardised,
+    weighted_terms,
+)
 
 
 def _loss(*relations, logits=_checks.logits, **rules) -> Callable:
@@ -145,7 +152,7 @@ def cosine_logit_loss(
         A number in [0, 2].
     """
     student, teacher = softened(student_logits, teacher_logits)
-    return 1 - F.cosine_similarity(student, teacher, dim=1, eps=_SHORTEST).mean()
+    return 1 - F.cosine_similarity(student, teacher, dim=1, eps=SHORTEST).mean()
 
 
 @_loss(
@@ -191,16 +198,9 @@ def decoupled_loss(
     student, teacher = softened(student_logits, teacher_logits, temperature)
     rest = torch.arange(student.shape[1] - 1, device=labels.device).repeat(len(labels), 1)
     rest = rest + (rest >= labels[:, None])  # every class but the label's
-    student_rest, teacher_rest = student.gather(1, rest), teacher.gather(1, rest)
-    target = divergence(
-        _label_against_rest(student, student_rest, labels), _label_against_rest(teacher, teacher_rest, labels)
-    )
-    return temperature**2 * (alpha * target + beta * divergence(student_rest, teacher_rest))
-
-
-def _label_against_rest(logits: Tensor, rest: Tensor, labels: Tensor) -> Tensor:
-    """Logits of two outcomes, (batch, 2): the label's class, and any other."""
-    return torch.cat([logits.gather(1, labels[:, None]), rest.logsumexp(dim=1, keepdim=True)], dim=1)
+    target = divergence(*(against_the_rest(logits, labels[:, None], rest) for logits in (student, teacher)))
+    among_the_rest = divergence(student.gather(1, rest), teacher.gather(1, rest))
+    return temperature**2 * (alpha * target + beta * among_the_rest)
 
 
 @_loss(
@@ -244,13 +244,7 @@ def correlation_loss(
     student, teacher = (
         logits.softmax(dim=1) for logits in softened(student_logits, teacher_logits, temperature)
     )
-    return inter * (1 - _pearson(student, teacher, dim=1)) + intra * (1 - _pearson(student, teacher, dim=0))
-
-
-def _pearson(first: Tensor, second: Tensor, dim: int) -> Tensor:
-    """Pearson's correlation along `dim`, averaged over the other axis."""
-    first, second = (values - values.mean(dim=dim, keepdim=True) for values in (first, second))
-    return F.cosine_similarity(first, second, dim=dim, eps=_SHORTEST).mean()
+    return inter * (1 - pearson(student, teacher, dim=1)) + intra * (1 - pearson(student, teacher, dim=0))
 
 
 @_loss(temperature=_checks.temperature)
@@ -281,3 +275,71 @@ def multilabel_distillation_loss(
         for logits in softened(student_logits, teacher_logits, temperature)
     )
     return temperature**2 * divergence(student, teacher)
+
+
+@_loss(logits=_checks.several_logits, temperature=_checks.temperature)
+def standardised_loss(
+    student_logits: Float[Tensor, "batch classes"],
+    teacher_logits: Float[Tensor, "batch classes"],
+    temperature: float | int = 2.0,
+) -> Float[Tensor, ""]:
+    """soft_target_loss of logits that are standardised in each row: their order and spacing, not their size.
+
+        L = T^2 * mean over batch of sum over classes of p * (log p - log q)
+        p = softmax(Z(v) / T), q = softmax(Z(z) / T), Z(x) = (x - mean(x)) / std(x), std with 1 / N
+
+    It is 0 for every student whose row is an increasing affine map of the teacher's (z = a v + b, a > 0): how
+    confident the student is, is left to the labels, and at alpha = 1 to nobody.  The gradient falls as
+    1 / std(z).  Two classes standardise to 1 and -1, whatever they were: no gradient is left.
+
+    A standard deviation below 1e-3 counts as 1e-3, which bounds the gradient: a row of equal logits becomes
+    zeros, and still learns.
+
+    Common implementations differ: the reference code takes std with 1 / (N - 1), against the paper, as if T
+    were larger in the softmax, not before the KL, by a factor sqrt(N / (N - 1)); it adds 1e-7 to it, which
+    leaves the gradient at equal logits 1e4 times the one here.  It weighs L by 9, beside the labels by 1 at
+    most, so that its weights set the learning rate, too.
+
+    Source: Sun et al. 2024, arXiv 2403.01427.
+
+    Args:
+        temperature: T, from 1e-6 to 1e9.
+    """
+    student, teacher = (standardised(logits) for logits in softened(student_logits, teacher_logits))
+    return soft_target_by_image(student, teacher, temperature).mean()
+
+
+@_loss(logits=_checks.several_logits, temperature=_checks.temperature, k=_checks.positive_integer)
+def tail_bucket_loss(
+    student_logits: Float[Tensor, "batch classes"],
+    teacher_logits: Float[Tensor, "batch classes"],
+    temperature: float | int = 4.0,
+    k: int = 3,
+) -> Float[Tensor, ""]:
+    """Stored top-k targets: the teacher's k likeliest classes, and one bucket for all the others.
+
+        L = T^2 * mean over batch of sum over the k + 1 outcomes of p * (log p - log q)
+        p = the k largest of softmax(v / T), and 1 - their sum; q = softmax(z / T) of the same outcomes
+
+    So k class numbers and k probabilities an image are all that need be stored.  The student learns how
+    likely the bucket is, and nothing about what is in it.  L grows with k, up to soft_target_loss, which it
+    is from k = N - 1.  Of equal teacher's logits those of lower classes are kept.
+
+    Common implementations differ: some renormalise the k kept probabilities, which tells the student that the
+    others are impossible; some fill up with logits of 0, which tells it that they are likely wherever their
+    true logits are below 0, though to a softmax a logit of 0 means nothing by itself.  TRL takes the bucket
+    as 1 less the kept, but at least 1e-7: one that is emptier gets no gradient.  Here it is the logsumexp of
+    the other logits.
+
+    Source: Anshumann et al. 2025, arXiv 2503.16870, on the bias of top-k targets; Hinton et al. 2015, arXiv
+    1503.02531.
+
+    Args:
+        temperature: T, from 1e-6 to 1e9.
+        k: how many classes are kept, at least 1.
+    """
+    student, teacher = softened(student_logits, teacher_logits, temperature)
+    order = teacher.argsort(dim=1, descending=True, stable=True)
+    k = min(k, order.shape[1] - 1)  # a bucket of one class is that class
+    outcomes = (against_the_rest(logits, order[:, :k], order[:, k:]) for logits in (student, teacher))
+    return temperature**2 * divergence(*outcomes)

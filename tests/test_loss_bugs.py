@@ -251,3 +251,55 @@ def test_multilabel_targets_do_not_compete():
     two_unsure = two_yes - 4
     assert losses.soft_target_loss(two_unsure, two_yes, 1).item() == pytest.approx(0, abs=1e-6)
     assert losses.multilabel_distillation_loss(two_unsure, two_yes).item() > 1
+
+
+def test_standardising_equal_logits_divides_by_no_zero():
+    """A square root of the variance has an infinite slope at 0, which an epsilon behind it does not mend."""
+    student, teacher = torch.zeros(2, 10, requires_grad=True), torch.arange(20.0).reshape(2, 10)
+    centred = student - student.mean(dim=1, keepdim=True)
+    deviation = centred.square().mean(dim=1, keepdim=True).sqrt()
+    faulty = (centred / (deviation + 1e-7)).log_softmax(dim=1)[:, 0].sum()
+    assert faulty.isfinite() and slope(faulty, student).isnan().all()
+    ours = slope(losses.standardised_loss(student, teacher), student)
+    assert ours.isfinite().all() and (ours[:, 0] > 0).all() and (ours[:, 9] < 0).all()
+
+
+def kept_by_the_teacher(logits, teacher, k):
+    return logits.gather(1, teacher.topk(k).indices)
+
+
+def test_renormalised_targets_deny_the_classes_that_are_not_kept(batch):
+    """A student that equals the teacher is pushed away from it; a tail bucket leaves it where it is."""
+    _, teacher, _ = batch
+    student = teacher.clone().requires_grad_()
+    targets = kept_by_the_teacher(teacher, teacher, 3).softmax(dim=1)
+    faulty = -(targets * kept_by_the_teacher(student.log_softmax(dim=1), teacher, 3)).sum(dim=1).mean()
+    others = teacher < kept_by_the_teacher(teacher, teacher, 3).min(dim=1, keepdim=True).values
+    assert (slope(faulty, student)[others] > 0).all()  # descent makes each of them less likely
+    ours = losses.tail_bucket_loss(student, teacher, 1, k=3)
+    torch.testing.assert_close(slope(ours, student), torch.zeros_like(student), atol=1e-12, rtol=0)
+
+
+def test_zero_filled_logits_make_the_classes_that_are_not_kept_likely(batch):
+    """A logit of 0 is no probability of 0; and where the row is shifted, the same teacher says something else."""
+    _, teacher, _ = batch
+    shifted = teacher - teacher.max(dim=1, keepdim=True).values  # the same probabilities, logits of at most 0
+    top = shifted.topk(3)
+    filled = torch.zeros_like(shifted).scatter(1, top.indices, top.values)
+    in_filled, in_truth = (1 - x.softmax(1).gather(1, top.indices).sum(1) for x in (filled, shifted))
+    assert (in_filled > 0.7).all() and (in_truth < 0.3).all()
+    faulty = losses.soft_target_loss(teacher, filled, 1)  # what a student that equals the teacher is charged
+    assert faulty > 1
+    assert losses.tail_bucket_loss(teacher, shifted, 1, k=3).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_the_tail_bucket_is_not_one_less_the_kept():
+    """log(1 - sum of the kept), held above 1e-7, tells a student whose bucket is emptier nothing about it."""
+    teacher = torch.zeros(1, 4)
+    student = torch.tensor([[30.0, 30.0, 0.0, 0.0]], requires_grad=True)
+    kept = student.log_softmax(dim=1)[:, :2]
+    bucket = torch.log(-torch.expm1(kept.logsumexp(dim=1).clamp(max=-1e-7)))
+    assert bucket.item() > -17 and slope(bucket, student).abs().max() == 0  # it is -30
+    ours = losses.tail_bucket_loss(student, teacher, 1, k=2)
+    assert ours.item() == pytest.approx(0.5 * 30 - 0.6931472)
+    assert slope(ours, student)[0].tolist() == pytest.approx([0.25, 0.25, -0.25, -0.25])

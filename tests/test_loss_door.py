@@ -75,7 +75,7 @@ def logit_losses(module=losses) -> dict[str, object]:
 def test_the_losses_of_the_library_are_found():
     assert {
         "soft_target_loss", "logit_mse_loss", "cosine_logit_loss", "decoupled_loss", "correlation_loss",
-        "multilabel_distillation_loss",
+        "multilabel_distillation_loss", "standardised_loss", "tail_bucket_loss",
     } <= set(logit_losses())  # fmt: skip
     assert {
         "hint_loss", "attention_transfer_loss", "gradcam_transfer_loss", "mmd_loss", "flow_loss",

@@ -21,6 +21,8 @@ TWO_LOGITS = {
     "decoupled_loss": lambda z, v: losses.decoupled_loss(z, v, LABELS),
     "correlation_loss": losses.correlation_loss,
     "multilabel_distillation_loss": losses.multilabel_distillation_loss,
+    "standardised_loss": losses.standardised_loss,
+    "tail_bucket_loss": losses.tail_bucket_loss,
 }
 
 LABELS = torch.tensor([0, 1, 2, 2])
@@ -87,6 +89,8 @@ TEMPERATURES = {
     "multilabel_distillation_loss": lambda T: losses.multilabel_distillation_loss(
         STUDENT, TEACHER, temperature=T
     ),
+    "standardised_loss": lambda T: losses.standardised_loss(STUDENT, TEACHER, temperature=T),
+    "tail_bucket_loss": lambda T: losses.tail_bucket_loss(STUDENT, TEACHER, temperature=T, k=1),
 }
 
 
@@ -118,6 +122,17 @@ def test_weights_outside_their_range_are_refused():
             losses.correlation_loss(STUDENT, TEACHER, **{name: 1e300})
 
 
+def test_the_number_of_kept_classes_must_be_an_integer_above_zero():
+    for bad in (0, -1, -(10**400)):
+        with pytest.raises(ValueError, match=f"k must be at least 1, got {bad}"):
+            losses.tail_bucket_loss(STUDENT, TEACHER, k=bad)
+    for bad in (3.0, "3", None, True, np.bool_(True), np.float32(3), Fraction(3), [3], torch.tensor(3)):
+        with pytest.raises(TypeError, match="k must be an integer"):
+            losses.tail_bucket_loss(STUDENT, TEACHER, k=bad)
+    expected = losses.tail_bucket_loss(STUDENT, TEACHER, k=1)
+    assert torch.equal(losses.tail_bucket_loss(STUDENT, TEACHER, k=np.int64(1)), expected)
+
+
 WITH_LABELS = {
     "distillation_loss": lambda y: losses.distillation_loss(STUDENT, TEACHER, y, temperature=4, alpha=1),
     "decoupled_loss": lambda y: losses.decoupled_loss(STUDENT, TEACHER, y),
@@ -145,7 +160,7 @@ def test_labels_that_do_not_fit_are_refused():
 
 
 def test_a_softmax_over_one_class_is_refused():
-    for name in ("soft_target_loss", "distillation_loss", "decoupled_loss", "correlation_loss"):
+    for name in set(TWO_LOGITS) - {"logit_mse_loss", "cosine_logit_loss", "multilabel_distillation_loss"}:
         with pytest.raises(ValueError, match="at least 2 classes"):
             TWO_LOGITS[name](STUDENT[:, :1], TEACHER[:, :1])
 

@@ -34,6 +34,10 @@ LOSSES = {
     "decoupled_sharp": lambda z, v: losses.decoupled_loss(z, v, some_labels(z), temperature=1),
     "correlation": losses.correlation_loss,
     "multilabel_distillation": lambda z, v: losses.multilabel_distillation_loss(z, v, 3.0),
+    "standardised": losses.standardised_loss,
+    "standardised_sharp": lambda z, v: losses.standardised_loss(z, v, 0.5),
+    "tail_bucket": losses.tail_bucket_loss,
+    "tail_bucket_sharp": lambda z, v: losses.tail_bucket_loss(z, v, 0.5, k=1),
 }
 # Zero where student and teacher agree, and never negative.
 DIVERGENCES = {name: loss for name, loss in LOSSES.items() if name != "distillation"}
@@ -249,7 +253,7 @@ def test_never_negative(pair, name):
 def test_a_constant_added_to_a_row_changes_nothing():
     student, teacher = logits()
     shift = torch.linspace(-30, 30, len(student), dtype=torch.float64)[:, None]
-    for name in ("soft_target", "distillation", "decoupled", "correlation"):
+    for name in ("soft_target", "distillation", "decoupled", "correlation", "standardised", "tail_bucket"):
         expected = LOSSES[name](student, teacher)
         shifted = LOSSES[name](student + shift, teacher - 2 * shift)
         torch.testing.assert_close(shifted, expected, msg=of(name))

@@ -125,6 +125,8 @@ LOSSES = {
     losses.decoupled_loss: {"labels": CLASSES, "temperature": 4.0, "alpha": 1.0, "beta": 8.0},
     losses.correlation_loss: {"temperature": 1.0, "inter": 1.0, "intra": 1.0},
     losses.multilabel_distillation_loss: {"temperature": 1.0},
+    losses.standardised_loss: {"temperature": 2.0},
+    losses.tail_bucket_loss: {"temperature": 4.0, "k": 1},
 }
 every_loss = st.sampled_from(list(LOSSES.items()))
 
@@ -159,13 +161,23 @@ def test_a_loss_takes_logits_or_names_them(case, odd, name):
 @given(case=every_loss, odd=ANYTHING, data=st.data())
 def test_a_loss_takes_a_setting_or_names_it(case, odd, data):
     loss, others = case
-    settings = [name for name in others if name != "labels"]
+    settings = [name for name in others if name not in ("labels", "k")]
     assume(settings)
     name = data.draw(st.sampled_from(settings))
     found = answer(lambda: loss(STUDENT.double(), TEACHER.double(), **others | {name: odd}), name)
     if found is not None:
         assert is_number(odd) and odd >= 0 and (odd > 0 or name != "temperature") and odd <= 1e9
         refuses_nothing_odd(found, loss(STUDENT.double(), TEACHER.double(), **others | {name: float(odd)}))
+
+
+@unhurried
+@given(odd=ANYTHING)
+def test_a_loss_takes_a_number_of_kept_classes_or_names_it(odd):
+    found = answer(lambda: losses.tail_bucket_loss(STUDENT, TEACHER, k=odd), "k must be")
+    if found is not None:
+        assert is_whole(odd) and odd >= 1
+        # Of three classes one or two are kept.
+        refuses_nothing_odd(found, losses.tail_bucket_loss(STUDENT, TEACHER, k=min(int(odd), 2)))
 
 
 @unhurried
