@@ -79,6 +79,18 @@ def test_standardised_loss_says_nothing_about_confidence():
     torch.testing.assert_close(slope.sum(dim=1), zeros, atol=1e-12, rtol=0)
 
 
+def test_the_reference_codes_deviation_is_a_larger_temperature_in_the_softmax():
+    """Its std divides by N - 1; its T^2 before the KL stays what it was."""
+    student, teacher = logits(classes=10)
+    q, p = (
+        softmax((x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, ddof=1, keepdims=True) / 2, axis=1)
+        for x in (student.detach().numpy(), teacher.numpy())
+    )
+    larger = 2 * math.sqrt(10 / 9)
+    ours = losses.standardised_loss(student, teacher, larger).item() * (2 / larger) ** 2
+    assert ours == pytest.approx(4 * rel_entr(p, q).sum(axis=1).mean())
+
+
 def test_a_confident_student_gets_the_smaller_gradient():
     student, teacher = logits()
     slope = gradient(losses.standardised_loss(student, teacher), student)
