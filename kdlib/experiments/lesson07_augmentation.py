@@ -118,7 +118,7 @@ def trained(
     name: str, target: str, rate: float, seed: int, split: str, images: int = IMAGES, passes: int = PASSES
 ) -> Mapping[str, float]:
     """One student of one augmentation and target. `spread` is the teacher's on the student's views,
-    where it sees them; `loss` the student's
+    where it sees them, else 0; `loss` the student's
     cross-entropy with the labels of the split."""
     dataset, teacher = fashion()
     transfer_set = dataset.train.take(images, seed=seed)
@@ -128,7 +128,7 @@ def trained(
         "epochs": max(1, passes // VIEWS), "batch_size": BATCH_SIZE, "learning_rate": rate, "seed": seed,
         "progress": False,
     }  # fmt: skip
-    width = float("nan")
+    width = 0.0
     if target == "labels":
         training.train(student, views.split, **common)
     else:

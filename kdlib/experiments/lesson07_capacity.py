@@ -92,14 +92,13 @@ def answers(source: str, seed: int, images: int) -> Tensor:
     return taught(int(source), seed, images)
 
 
-def bill(source: str, many: int = MANY) -> int:
-    """The multiply-adds before the student begins: of the training of its teachers, and of asking the first."""
-    widths = (
-        [TEACHERS[-1], ASSISTANT] if source in ("assistant", "ensemble") else [int(source)] if source.isdigit() else []
-    )
-    work = [footprint.training_multiply_adds(size(width)["multiply_adds"], many, TEACHER_PASSES) for width in widths]
-    asked = sum(size(width)["multiply_adds"] * many for width in widths)
-    return sum(work) + asked
+def effort(width: int, source: str, images: int, many: int = MANY) -> int:
+    """The multiply-adds of a student, and of its teachers: their training, and their answers on all images."""
+    shared = source in ("assistant", "ensemble")
+    widths = [TEACHERS[-1], ASSISTANT] if shared else [int(source)] if source.isdigit() else []
+    own = footprint.training_multiply_adds(size(width)["multiply_adds"], images, PASSES[images])
+    each = [size(width)["multiply_adds"] for width in widths]
+    return own + sum(footprint.training_multiply_adds(work, many, TEACHER_PASSES) + work * many for work in each)
 
 
 def trained(width: int, source: str, images: int, seed: int, many: int = MANY, passes: int | None = None) -> Mapping:

@@ -65,10 +65,10 @@ class Pupil:
     def labels(self, epochs: int, rate: float) -> None:
         training.train(self.student, self.split, epochs=epochs, learning_rate=rate, **self.common)
 
-    def distil(self, epochs: int, rate: float, *, teacher: Tensor | None = None, **settings: Any) -> None:
+    def distil(self, epochs: int, rate: float, *, teacher: Tensor | None = None, **settings: Any) -> training.History:
         teacher = self.logits if teacher is None else teacher
         settings = {"temperature": 4.0, "alpha": 0.9} | settings
-        training.distill(
+        return training.distill(
             self.student, teacher, self.split, epochs=epochs, learning_rate=rate, **settings, **self.common
         )
 
@@ -156,12 +156,15 @@ def constant_alpha(pupil: Pupil, rate: float, alpha: float) -> None:
     pupil.distil(pupil.passes, rate, alpha=alpha)
 
 
-def on_plateau(pupil: Pupil, rate: float, start: float, step: float) -> None:
-    validation = fashion()[0].validation
-    pupil.distil(pupil.passes, rate, alpha=every_ten(start, step), validation=validation)
+def on_plateau(pupil: Pupil, rate: float, start: float, step: float) -> float:
+    """Returns the mean alpha over the passes."""
+    alpha = every_ten(start, step)
+    history = pupil.distil(pupil.passes, rate, alpha=alpha, validation=fashion()[0].validation)
+    scores = history.validation_scores()
+    return sum(alpha(0.0, scores[:epoch]) for epoch in range(len(scores))) / len(scores)
 
 
-ARMS: dict[str, Callable[..., None]] = {
+ARMS: dict[str, Callable[..., float | None]] = {
     "labels": labels,
     "one stage": one_stage,
     "teacher alone, then labels on the head": then_head,
@@ -197,10 +200,11 @@ SETTINGS = ("rate", "first", "later_rate", "alpha", "start", "step")
 
 
 def trained(arm: str, seed: int, split: str, images: int = IMAGES, passes: int = PASSES, **settings: float) -> Mapping:
-    """One student of one arm; settings that an arm does not have are 0."""
+    """One student of one arm; settings that an arm does not have are 0, and so is
+    the mean alpha of those that do not change it."""
     pupil = Pupil(seed, images, passes)
-    ARMS[arm](pupil, **{name: value for name, value in settings.items() if value})
-    return {"accuracy": metrics.accuracy(pupil.student, getattr(fashion()[0], split))}
+    alpha = ARMS[arm](pupil, **{name: value for name, value in settings.items() if value})
+    return {"mean alpha": alpha or 0.0, "accuracy": metrics.accuracy(pupil.student, getattr(fashion()[0], split))}
 
 
 def _cells(arms: Sequence[tuple[str, dict[str, float]]], seeds: Sequence[int], split: str) -> list[dict]:

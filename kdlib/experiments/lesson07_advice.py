@@ -1,0 +1,268 @@
+"""Lesson 07: every piece of advice as one row, from the recorded tables: its gain over its control, and what it costs.
+
+`rows()` is the table of the lesson and of the printed page (`tools/printed_page.py`).
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import pandas
+
+from kdlib import metrics
+from kdlib.deploy import footprint
+from kdlib.experiments import lesson07_augmentation, lesson07_capacity, lesson07_stages
+from kdlib.experiments.lesson01 import fashion
+from kdlib.lesson import results
+from kdlib.training import LEARNING_RATE
+
+SHAPE = (1, 28, 28)
+Key = Mapping[str, object]
+
+
+class Advice(NamedTuple):
+    """One piece of advice: two arms of a recorded table, by the values of its columns.
+
+    work: multiply-adds of the arm and of its control, the teacher's answers counted in.
+    """
+
+    topic: str
+    words: str
+    over: str
+    table: str
+    arm: Key
+    control: Key
+    work: Callable[[], tuple[float, float]]
+
+
+@functools.cache
+def _sizes() -> tuple[int, int, int]:
+    """Multiply-adds of an image: the course's student, its teacher, and the teacher of lesson 07's second section."""
+    young = lesson07_stages.young_teacher(0)
+    networks = (lesson07_capacity.network(16, 0), fashion()[1].network, young)
+    return tuple(footprint.multiply_adds(network, SHAPE) for network in networks)
+
+
+def _work(passes: int, answers: float, *, images: int = 1000, young: int = 0) -> float:
+    """A student's training, `answers` of its teacher for each image, and `young` passes of a teacher beside it."""
+    student, teacher, beside = _sizes()
+    own = footprint.training_multiply_adds(student, images, passes)
+    return own + answers * images * teacher + footprint.training_multiply_adds(beside, images, young)
+
+
+def _as_much(passes: int, answers: float = 1) -> Callable[[], tuple[float, float]]:
+    return lambda: (_work(passes, answers), _work(passes, answers))
+
+
+def _dearer(passes: int, answers: float, control: float) -> Callable[[], tuple[float, float]]:
+    """With other numbers of answers of the teacher for each image."""
+    return lambda: (_work(passes, answers), _work(passes, control))
+
+
+def _schedules() -> list[Advice]:
+    def one(words: str, plan: str, over: str, control: str) -> Advice:
+        return Advice("schedules", words, over, "lesson07-schedules", {"plan": plan}, {"plan": control}, _as_much(20))
+
+    mean = "the constant of its mean T"
+    every = [
+        one("anneal T from 10 to 1, linearly", "T 10 to 1, linear", mean, "T = 5.5"),
+        one("anneal T from 10 to 1, by a cosine", "T 10 to 1, cosine", mean, "T = 5.5"),
+        one("anneal T from 10 to 1, in three steps", "T 10 to 1, three steps", mean, "T = 5.5"),
+        one("raise T from 1 to 8", "T 1 to 8", mean, "T = 4.5"),
+        one("lower T from 8 to 1", "T 8 to 1", mean, "T = 4.5"),
+        one(
+            "three phases, T 8, 2, 1 and alpha .9, .7, .5", "three phases", "the constants of its means",
+            "T = 4.8, alpha = 0.76",
+        ),
+        one(
+            "three phases, T 8, 2, 1 and alpha .9, .7, .5", "three phases", "the constant of its gradient share",
+            "T = 4, alpha = 0.6",
+        ),
+        one("curriculum: let T climb the loss, up to 21", "learned T", "the constant nearest to its mean T", "T = 12"),
+        one(
+            "standardise the logits, T = 2", "standardised logits", "the constant of its gradient share",
+            "T = 4, alpha = 0.5",
+        ),
+        one(
+            "standardise the logits, weights 9 to 0.1", "standardised logits, 9 to 0.1",
+            "the constant of its gradient share", "T = 4, alpha = 0.95",
+        ),
+        one("leave out T^2 and raise T from 1 to 8", "T 1 to 8, without T^2", "the same with T^2", "T 1 to 8"),
+    ]  # fmt: skip
+    for words, family in {
+        "anneal T linearly": "linear, down to 1",
+        "anneal T by a cosine": "cosine, down to 1",
+        "anneal T in three steps": "three steps, down to 1",
+        "raise T": "linear, up from 1",
+        "three phases": "three phases",
+        "curriculum temperature": "learned T",
+        "standardise the logits": "standardised logits",
+    }.items():
+        every.append(
+            Advice(
+                "schedules", f"{words}, each tuned", "the tuned constant", "lesson07-schedules-tuned",
+                {"family": family}, {"family": "constant"}, _as_much(20),
+            )
+        )  # fmt: skip
+    return every
+
+
+def _stage(words: str, arm: str, over: str, control: str, work: Callable | None = None) -> Advice:
+    arms = ({"arm": name, **lesson07_stages.best_settings(name)} for name in (arm, control))
+    return Advice("stages", words, over, "lesson07-stages", *arms, work or _as_much(40))
+
+
+def _stages() -> list[Advice]:
+    plateau = {**dict.fromkeys(lesson07_stages.SETTINGS, 0.0), "rate": LEARNING_RATE}
+    return [
+        Advice(
+            "schedules", "raise alpha at every tenth epoch that stalls", "the constant nearest to its mean alpha",
+            "lesson07-stages", {"arm": "alpha on a plateau", **plateau, "start": 0.5, "step": 0.1},
+            {"arm": "constant alpha", **plateau, "alpha": plateau_rival()}, _as_much(40),
+        ),
+        _stage("raise alpha on a plateau, tuned", "alpha on a plateau", "the tuned constant", "constant alpha"),
+        _stage(
+            "the teacher alone, then labels on the head", "teacher alone, then labels on the head", "one stage",
+            "one stage",
+        ),
+        _stage("distil, then labels", "distil, then labels", "one stage", "one stage"),
+        _stage("FitNets: a hint, then distil", "hint, then distil", "one stage", "one stage"),
+        _stage(
+            "teach the teacher beside the student", "taught beside a teacher", "that teacher, finished first",
+            "that teacher, finished first", lambda: (_work(40, 0, young=40), _work(40, 0, young=40)),
+        ),
+        _stage(
+            "teach the teacher beside the student", "taught beside a teacher", "labels alone", "labels",
+            lambda: (_work(40, 0, young=40), _work(40, 0)),
+        ),
+    ]  # fmt: skip
+
+
+def plateau_rival() -> float:
+    """The constant alpha nearest to the mean of the one that rises as a tutorial has it."""
+    found = results.read("lesson07-stages")
+    found = found[found["rate"] == LEARNING_RATE]
+    mean = found[found["start"] == 0.5]["mean alpha"].mean()
+    return min(found[found["arm"] == "constant alpha"]["alpha"].unique(), key=lambda alpha: abs(alpha - mean))
+
+
+SEEN, BLIND, LABELS = "teacher sees the view", "teacher sees the image", "labels"
+
+
+def _augmentations() -> list[Advice]:
+    def key(name: str, target: str) -> Key:
+        return {"name": name, "target": target}
+
+    def one(words: str, over: str, arm: Key, control: Key, answers: tuple[float, float]) -> Advice:
+        return Advice("augmentation", words, over, "lesson07-augmentation", arm, control, _dearer(40, *answers))
+
+    names = [name for name in lesson07_augmentation.NAMES if name != "none"]
+    every = [
+        one(f"{name}, with a teacher", "no augmentation", key(name, SEEN), key("none", SEEN), (8, 1)) for name in names
+    ]
+    every += [
+        one(f"{name}, with labels", "no augmentation", key(name, LABELS), key("none", LABELS), (0, 0))
+        for name in names
+    ]
+    every += [
+        one(f"{name}: the teacher sees the view", "it sees the image", key(name, SEEN), key(name, BLIND), (8, 1))
+        for name in names
+    ]
+    return every
+
+
+def _targets() -> list[Advice]:
+    def key(views: str, form: str, k: int = 0) -> Key:
+        return {"views": views, "form": form, "k": k}
+
+    def one(words: str, over: str, arm: Key, control: Key, answers: tuple[float, float] = (1, 1)) -> Advice:
+        return Advice("stored targets", words, over, "lesson07-targets", arm, control, _dearer(40, *answers))
+
+    full, live = key("0", "32 bits"), key("live", "32 bits")
+    every = [
+        one(
+            f"store {n} view{'s' * (n > 1)} an image", "new views in every step", key(str(n), "32 bits"), live, (n, 40)
+        )
+        for n in (1, 2, 4, 8)
+    ]
+    every += [one(f"keep {bits}", "32 bits", key("0", bits), full) for bits in ("16 bits", "8 bits")]
+    for form in ("tail bucket", "renormalised", "zero-filled"):
+        every += [one(f"keep the top {k}, {form}", "all classes", key("0", form, k), full) for k in (1, 3)]
+    return every
+
+
+def _capacities() -> list[Advice]:
+    def key(width: int, source: str, images: int) -> Key:
+        return {"width": width, "source": source, "images": images}
+
+    def one(words: str, over: str, images: int, arm: tuple[int, str], control: tuple[int, str]) -> Advice:
+        def work() -> tuple[float, float]:
+            return tuple(lesson07_capacity.effort(*one, images) for one in (arm, control))
+
+        words = f"{words}, {images:,} images"
+        return Advice("capacity", words, over, "lesson07-capacity", key(*arm, images), key(*control, images), work)
+
+    every = []
+    for images in lesson07_capacity.PASSES:
+        for width, parameters in ((4, "1.7"), (8, "6.3")):
+            name = f"{parameters} thousand parameters"
+            every.append(one(f"{name}, teacher of 471", "labels", images, (width, "72"), (width, "labels")))
+            every.append(one(f"{name}, assistant of 24", "directly", images, (width, "assistant"), (width, "72")))
+            every.append(
+                one(f"{name}, assistant of 24", "an ensemble", images, (width, "assistant"), (width, "ensemble"))
+            )
+    return every
+
+
+def _norms() -> list[Advice]:
+    def one(words: str, kind: str) -> Advice:
+        arms = ({"kind": name} for name in (kind, "own"))
+        return Advice("batch norm", words, "own statistics", "lesson07-norms", *arms, _as_much(20))
+
+    return [
+        one("the teacher's norms, frozen", "the teacher's, frozen"),
+        one("the teacher's norms to begin with", "the teacher's to begin with"),
+        one("own norms, frozen before training", "own, frozen"),
+    ]
+
+
+def every() -> list[Advice]:
+    """All advice, in the order of the lesson."""
+    return [*_schedules(), *_stages(), *_augmentations(), *_targets(), *_capacities(), *_norms()]
+
+
+def gain(advice: Advice, table: str | None = None) -> metrics.Interval:
+    """The paired 95 % interval of the arm over its control, over the seeds of a table, by default the lesson's."""
+    found = results.read(table or advice.table)
+    score = "test" if "test" in found else "accuracy"
+    sides = [_of(found, key).set_index("seed")[score].sort_index() for key in (advice.arm, advice.control)]
+    return metrics.paired_interval(*sides)
+
+
+def _of(table: pandas.DataFrame, key: Key) -> pandas.DataFrame:
+    for column, value in key.items():
+        table = table[table[column] == value]
+    return table
+
+
+def verdict(interval: metrics.Interval) -> str:
+    """What an interval of a gain says."""
+    if interval.low > 0:
+        return "helps"
+    return "hurts" if interval.high < 0 else "not told apart"
+
+
+def rows() -> pandas.DataFrame:
+    """One row a piece of advice: the gain as an interval, a fraction; the work over that of the control; the verdict;
+    and the gain and verdict of ten other seeds, where there are some."""
+    found = []
+    for advice in every():
+        here, again = gain(advice), advice.table + "-again"
+        mine, control = advice.work()
+        row = {"topic": advice.topic, "advice": advice.words, "over": advice.over, "gain": here}
+        row |= {"work": mine / control, "verdict": verdict(here)}
+        if again in results.recorded():
+            other = gain(advice, again)
+            row |= {"gain of other seeds": other, "verdict of other seeds": verdict(other)}
+        found.append(row)
+    return pandas.DataFrame(found)
