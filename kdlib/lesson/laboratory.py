@@ -21,26 +21,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdlib import _checks, data, metrics, models, teachers, training
+from kdlib import _checks, metrics, models, teachers, training
 from kdlib._checks import checked
-from kdlib.data import ImageDataset, ImageSplit
-from kdlib.features import FeatureTerm
+from kdlib.data import ImageSplit
 from kdlib.inference import predict_logits
 from kdlib.lesson import profiles
 from kdlib.lesson.laboratory_networks import quantised as in_few_bits
 from kdlib.lesson.laboratory_settings import (
     AS_TRAINED,
-    NO_FEATURES,
     Setting,
+    Settings,
     all_settings,
     refuse_half_said,
     with_effect,
 )
-from kdlib.training.objectives import smoothed
+from kdlib.lesson.laboratory_training import LogitsOf, TermsOf, Trainer, dataset
+from kdlib.training.augmentation import Augment
 
-Settings = dict[str, Any]
-LogitsOf = Callable[[ImageSplit], Tensor]  # a teacher: the logits of a split, a row an image
-TermsOf = Callable[[ImageSplit, float, int], list[FeatureTerm]]  # of the student's images, the weight and the seed
 NetworkOf = Callable[[int], nn.Module]  # of the seed: a student before its training
 SPLITS = ("validation", "test")
 COURSE_TEACHER = "the course's"
@@ -171,13 +168,21 @@ class Laboratory(Room):
         networks: by name, functions of the seed that give the network to be trained, of which a copy is taken; the
             setting `network` chooses one, the first being taken where nothing is said. By default every student is a
             tiny-cnn with weights of its seed, and there is no such setting.
+        augmentations: by name, functions of a uint8 batch, or of an image, such as a transform of torchvision v2. The
+            setting `augment` chooses one: the student then learns from stored views of its images, eight of each,
+            which its teacher is asked about. A pass over them stands for eight epochs; epochs that are no multiple of
+            eight are rounded to the nearest, and for fewer than eight there are as many views as epochs, and one
+            pass. By default there are none, and no such setting.
+        schedules: whether the temperature may go in a straight line to `temperature_end`, and the student may spend
+            the share `second_stage` of its epochs, at the end, on labels alone at a tenth of the learning rate (at
+            least one epoch in each stage; of views, a pass). By default not, and there are no such settings.
         quantised: whether the trained weights may be rounded to few bits, as the settings `bits` and `scales` say; by
             default they are not, and there are no such settings. Students that differ in these alone are trained once.
         settings: the names of those that may be chosen; by default all.
 
     Raises:
-        ValueError: an unknown profile or setting, no teacher, no network, features called "none", or numbers that are
-            not allowed.
+        ValueError: an unknown profile or setting, no teacher, no network, features or an augmentation called "none",
+            or numbers that are not allowed.
     """
 
     def __init__(
@@ -189,33 +194,33 @@ class Laboratory(Room):
         teachers: Mapping[str, LogitsOf] | None = None,
         features: Mapping[str, TermsOf] | None = None,
         networks: Mapping[str, NetworkOf] | None = None,
+        augmentations: Mapping[str, Augment] | None = None,
+        schedules: bool = False,
         quantised: bool = False,
         settings: Iterable[str] | None = None,
     ) -> None:
-        self._teachers = {COURSE_TEACHER: course_teacher} if teachers is None else dict(teachers)
+        teachers = {COURSE_TEACHER: course_teacher} if teachers is None else dict(teachers)
+        features, augmentations = dict(features or {}), dict(augmentations or {})
         self._networks = {STUDENT: _tiny_cnn} if networks is None else dict(networks)
-        for name, given in {"teachers": self._teachers, "networks": self._networks}.items():
+        for name, given in {"teachers": teachers, "networks": self._networks}.items():
             if not given:
                 raise ValueError(f"{name}={{}}: there must be one at least")
-        self._features = dict(features or {})
         known = all_settings(
-            images=images,
-            epochs=epochs,
-            teachers=self._teachers,
-            features=self._features,
-            networks=self._networks,
-            quantised=quantised,
-        )
+            images=images, epochs=epochs, teachers=teachers, features=features, networks=self._networks,
+            augmentations=augmentations, schedules=schedules, quantised=quantised,
+        )  # fmt: skip
         super().__init__(known, settings)
         self._quick = profiles.get(profile).name == "ci"
+        self._trainer = Trainer(
+            teachers=teachers, features=features, augmentations=augmentations, quick=self._quick
+        )
         self._seconds = 0.0
-        self._targets: dict[tuple, Tensor] = {}
         self._trained: dict[tuple, nn.Module] = {}
 
     def _accuracies(self, seed: int, settings: Settings) -> dict[str, float]:
         start = time.perf_counter()
         student = self._network(seed, settings)
-        measured = {split: metrics.accuracy(student, getattr(_dataset(), split)) for split in SPLITS}
+        measured = {split: metrics.accuracy(student, getattr(dataset(), split)) for split in SPLITS}
         self._seconds += time.perf_counter() - start
         return measured
 
@@ -226,42 +231,14 @@ class Laboratory(Room):
         if key not in self._trained:
             start_of = self._networks[settings.get("network", next(iter(self._networks)))]
             student = copy.deepcopy(start_of(seed))
-            self._train(student, seed, of_training)
+            self._trainer.train(student, seed, of_training)
             self._trained[key] = student
         bits = settings.get("bits", AS_TRAINED)
         return self._trained[key] if bits == AS_TRAINED else in_few_bits(self._trained[key], bits, settings["scales"])
 
-    def _train(self, student: nn.Module, seed: int, settings: Settings) -> None:
-        images = settings["images"] // 10 if self._quick else settings["images"]
-        transfer_set = _dataset().train.take(images, seed=seed)
-        recipe = {
-            "epochs": 1 if self._quick else settings["epochs"],
-            "learning_rate": settings["learning_rate"],
-            "seed": seed,
-            "task_loss": smoothed(settings.get("label_smoothing", 0.0)),
-            "progress": False,
-        }
-        features = settings.get("features", NO_FEATURES)
-        if settings["method"] == "labels" and features == NO_FEATURES:
-            training.train(student, transfer_set, **recipe)
-            return
-        if features != NO_FEATURES:
-            recipe["features"] = self._features[features](transfer_set, settings["weight"], seed)
-        mix = {name: settings[name] for name in ("temperature", "alpha") if name in settings} or {"alpha": 0}
-        name = settings.get("teacher", next(iter(self._teachers)))
-        key = (name, seed, images)
-        if key not in self._targets:
-            self._targets[key] = self._teachers[name](transfer_set)
-        training.distill(student, self._targets[key], transfer_set, **mix, **recipe)
-
     def _place(self) -> str:
         quick = " in the profile ci: a tenth of the images, seen once" if self._quick else ""
         return f"the laboratory, {self._seconds:.0f} s of training{quick}"
-
-
-@functools.cache
-def _dataset() -> ImageDataset:
-    return data.load("fashion-mnist")
 
 
 def _tiny_cnn(seed: int) -> nn.Module:
@@ -269,10 +246,15 @@ def _tiny_cnn(seed: int) -> nn.Module:
 
 
 def course_teacher(split: ImageSplit) -> Tensor:
-    """The logits of the course's teacher on some training images: computed once for all of them, looked up by index."""
-    train = _dataset().train
+    """The logits of the course's teacher on some training images: computed once for all of them, looked up by index.
+
+    Views of an image have its index but other pixels: these are asked about, once for the same views.
+    """
+    train = dataset().train
     row_of = {index: row for row, index in enumerate(train.indices.tolist())}
     rows = [row_of[index] for index in split.indices.tolist()]
+    if not torch.equal(split.images, train.images[rows]):
+        return teachers.cached_logits(_course_network(), split)
     return teachers.cached_logits(_course_network(), train)[rows]
 
 
@@ -285,11 +267,11 @@ def weaker_teacher(images: int, *, epochs: int = 20) -> LogitsOf:
     """A teacher of the student's own form that learns from so many training images, none of them the student's."""
 
     def logits_of(split: ImageSplit) -> Tensor:
-        train = _dataset().train
+        train = dataset().train
         others = train.subset(~torch.isin(train.indices, split.indices))
         if len(others) < images:
-            most = len(train) - images
-            raise ValueError(f"images={len(split)} leaves the weaker teacher too few of its own; at most {most}")
+            own, most = len(split.indices.unique()), len(train) - images  # of views, the images behind them
+            raise ValueError(f"images={own} leaves the weaker teacher too few of its own; at most {most}")
         teacher = models.build(STUDENT, seed=1000)
         training.train(teacher, others.take(images), epochs=epochs, seed=1000, progress=False)
         return predict_logits(teacher, split)
@@ -304,8 +286,8 @@ class Rehearsal(Room):
     students of one seed is about a point. So an interval that throws the pairs away is visibly too wide.
 
     Args:
-        images, epochs, quantised, settings: as those of `Laboratory`.
-        teachers, features, networks: their names.
+        images, epochs, schedules, quantised, settings: as those of `Laboratory`.
+        teachers, features, networks, augmentations: their names.
     """
 
     def __init__(
@@ -316,12 +298,15 @@ class Rehearsal(Room):
         teachers: Iterable[str] = (COURSE_TEACHER,),
         features: Iterable[str] = (),
         networks: Iterable[str] = (STUDENT,),
+        augmentations: Iterable[str] = (),
+        schedules: bool = False,
         quantised: bool = False,
         settings: Iterable[str] | None = None,
     ) -> None:
         known = all_settings(
-            images=images, epochs=epochs, teachers=teachers, features=features, networks=networks, quantised=quantised
-        )
+            images=images, epochs=epochs, teachers=teachers, features=features, networks=networks,
+            augmentations=augmentations, schedules=schedules, quantised=quantised,
+        )  # fmt: skip
         super().__init__(known, settings)
 
     def _accuracies(self, seed: int, settings: Settings) -> dict[str, float]:

@@ -6,24 +6,31 @@ from typing import Any
 
 from kdlib import _checks, training
 
+Settings = dict[str, Any]  # by name, what is chosen
 NO_FEATURES = "none"
+NO_AUGMENTATION = "none"
+CONSTANT = "as at the start"  # the last temperature of a training, where nothing else is said
 RANDOM_START = "random start"  # the network of fresh weights: the control of one in the same form that inherits its own
 AS_TRAINED = 32  # bits of a weight that is not rounded
 BITS = (2, 3, 4, 5, 6, 7, 8, AS_TRAINED)
 A_CHANNEL, A_LAYER = "a channel", "a layer"  # what has a scale of its own for its rounded weights
-OF_THE_TEACHER = ("teacher", "temperature", "alpha")  # without effect on a student that learns from labels alone
+# Without effect on a student that learns from labels alone.
+OF_THE_TEACHER = ("teacher", "temperature", "temperature_end", "alpha", "second_stage")
 
 
 @dataclass(frozen=True, repr=False)
 class Setting:
-    """What may be chosen: one of `allowed`, or where these are two numbers, any from the first to the second."""
+    """What may be chosen: one of `allowed`, or where these are two numbers, any from the first to the second.
+
+    The default of a range may be a word, which may be said as well.
+    """
 
     default: Any
     allowed: tuple
 
     @property
     def is_range(self) -> bool:
-        return len(self.allowed) == 2 and not isinstance(self.default, str)
+        return len(self.allowed) == 2 and not isinstance(self.allowed[0], str)
 
     def checked(self, name: str, value: Any) -> Any:
         """The value: a word, a whole number (where the default is one) or any number.
@@ -32,8 +39,10 @@ class Setting:
             ValueError: it is not allowed.
             TypeError: it is no number where one is asked for.
         """
+        if isinstance(value, str) and value == self.default:
+            return value
         chosen = value
-        if not isinstance(self.default, str):
+        if self.is_range or not isinstance(self.default, str):
             rule = _checks.positive_integer if isinstance(self.default, int) else _checks.finite_number
             chosen = rule(name, value)
         if not self.is_range:
@@ -57,23 +66,34 @@ def all_settings(
     teachers: Iterable[str],
     features: Iterable[str] = (),
     networks: Iterable[str] = (),
+    augmentations: Iterable[str] = (),
+    schedules: bool = False,
     quantised: bool = False,
 ) -> dict[str, Setting]:
-    """The settings of a laboratory, of teachers, features and networks by name, in the order in which they are told.
+    """The settings of a laboratory, in the order in which they are told; teachers, features and the like by name.
 
     Raises:
-        ValueError: features are called as the word for none of them is, or `images` or `epochs` is not allowed.
+        ValueError: features or augmentations are called as the word for none of them is, or `images` or `epochs` is
+            not allowed.
     """
-    teachers, features, networks = tuple(teachers), tuple(features), tuple(networks)
+    teachers, features, networks, augmentations = map(tuple, (teachers, features, networks, augmentations))
     if NO_FEATURES in features:
         raise ValueError(f"features must not be called {NO_FEATURES!r}, which stands for no features; got {features}")
+    if NO_AUGMENTATION in augmentations:
+        raise ValueError(
+            f"augmentations must not be called {NO_AUGMENTATION!r}, which stands for the images as they are; "
+            f"got {augmentations}"
+        )
     settings = {
         "method": Setting("labels", ("labels", "distillation")),
         "teacher": Setting(teachers[0], teachers),
         "temperature": Setting(4.0, (0.1, 100.0)),
+        "temperature_end": Setting(CONSTANT, (0.1, 100.0)),
         "alpha": Setting(0.9, (0.0, 1.0)),
+        "second_stage": Setting(0.0, (0.0, 0.9)),
         "features": Setting(NO_FEATURES, (NO_FEATURES, *features)),
         "weight": Setting(1.0, (0.0, 1000.0)),
+        "augment": Setting(NO_AUGMENTATION, (NO_AUGMENTATION, *augmentations)),
         "images": Setting(images, (20, 9000)),
         "epochs": Setting(epochs, (1, 200)),
         "learning_rate": Setting(training.LEARNING_RATE, (1e-5, 1.0)),
@@ -87,6 +107,10 @@ def all_settings(
         del settings["teacher"]
     if not features:
         del settings["features"], settings["weight"]
+    if not augmentations:
+        del settings["augment"]
+    if not schedules:
+        del settings["temperature_end"], settings["second_stage"]
     if not quantised:
         del settings["bits"], settings["scales"]
     for name, value in {"images": images, "epochs": epochs}.items():
@@ -116,8 +140,11 @@ def with_effect(every: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
         every["method"] = "labels"
         for name in OF_THE_TEACHER:
             every.pop(name, None)
-    elif every["alpha"] == 1:
-        del every["label_smoothing"]  # of a term that has no weight
+    else:
+        if every.get("temperature_end") in (CONSTANT, every["temperature"]):
+            del every["temperature_end"]
+        if every["alpha"] == 1 and not every.get("second_stage"):
+            del every["label_smoothing"]  # of a term that has no weight
     if "features" in every and (every["features"] == NO_FEATURES or every["weight"] == 0):
         every["features"] = NO_FEATURES
         del every["weight"]
