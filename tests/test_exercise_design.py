@@ -60,6 +60,11 @@ def test_every_question_that_an_exercise_offers_can_be_answered():
                 for name in ("pruned", "carved")
             ),
         ],
+        "my_strategy_experiment": [
+            ({**TEACHER, "augment": "my own"}, {**TEACHER, "augment": "none"}),
+            ({**TEACHER, "temperature": 10, "temperature_end": 1}, {**TEACHER, "temperature": 5.5}),
+            ({**TEACHER, "second_stage": 0.25}, TEACHER),
+        ],
     }
     assert set(questions) == set(OPEN)
     for name, arms in questions.items():
@@ -125,6 +130,64 @@ def test_inherited_weights_are_the_treatment_and_a_random_start_is_their_control
     ]:
         verdict = exercises.check("my_compression_experiment", compared(one, other))
         assert verdict.diagnosis == diagnosis, (one, other, verdict)
+
+
+def test_advice_is_the_treatment_and_a_student_that_does_not_follow_it_is_the_control():
+    falling, rising = (
+        {**TEACHER, "temperature": start, "temperature_end": end} for start, end in ((10, 1), (1, 10))
+    )
+    constant, own, staged = {**TEACHER, "temperature": 5.5}, {"augment": "my own"}, {**TEACHER, "second_stage": 0.25}
+    for one, other, diagnosis in [
+        (own, {}, None),
+        ({}, own, "sign"),
+        (TEACHER, {**TEACHER, **own}, "sign"),
+        (own, {"augment": "crop and flip"}, None),
+        ({"augment": "crop and flip"}, own, None),
+        ({**TEACHER, **own}, {}, "several changes"),
+        ({**own, "epochs": 48}, {}, "several changes"),
+        (falling, constant, None),
+        (constant, falling, "sign"),
+        (falling, rising, None),
+        (rising, falling, None),
+        (falling, {**constant, "alpha": 0.5}, "several changes"),
+        ({**falling, "second_stage": 0.25}, constant, "several changes"),
+        ({**constant, "temperature_end": 5.5}, constant, "no control"),
+        (staged, TEACHER, None),
+        (TEACHER, staged, "sign"),
+        (staged, {**TEACHER, "second_stage": 0.5}, None),
+        (staged, {"method": "labels"}, None),
+        ({"method": "labels", "second_stage": 0.25}, {}, "no control"),
+    ]:
+        verdict = exercises.check("my_strategy_experiment", compared(one, other))
+        assert verdict.diagnosis == diagnosis, (one, other, verdict)
+
+
+def test_a_temperature_that_moves_is_one_setting_and_another_mean_than_the_constants_is_remarked():
+    falling = {**TEACHER, "temperature": 10, "temperature_end": 1}
+    for constant, remark in ((5.5, ""), (4, "is 5.5 on average, and the constant one is 4; of the same mean only the")):
+        verdict = exercises.check("my_strategy_experiment", compared(falling, {**TEACHER, "temperature": constant}))
+        arms = f"temperature=10.0 to 1.0 against temperature={float(constant)}, 5 paired seeds"
+        assert verdict.passed and arms in verdict.message, verdict
+        assert remark in verdict.message and ("remark" in verdict.message) == bool(remark), verdict
+
+    def tuned(lab):
+        courses = ((10, 1), (6, 2), (3, 1))
+        ends = {c: {**TEACHER, "temperature": c[0], "temperature_end": c[1]} for c in courses}
+        best = max(ends, key=lambda course: on_validation(lab, range(90, 93), **ends[course]))
+        return compared(ends[best], {**TEACHER, "temperature": sum(best) / 2})(lab)
+
+    assert exercises.check("my_strategy_experiment", tuned).passed
+
+
+def test_whether_a_teacher_gains_more_from_an_augmentation_than_labels_is_a_difference_of_differences():
+    def gain(lab, **arm):
+        return np.subtract(on_test(lab, augment="my own", **arm), on_test(lab, augment="none", **arm))
+
+    def of_gains(lab):
+        return paired_interval(gain(lab, **TEACHER), gain(lab))
+
+    verdict = exercises.check("my_strategy_experiment", of_gains)
+    assert verdict.passed and "that difference for two values of method" in verdict.message, verdict
 
 
 def test_bits_and_their_scales_are_two_changes_but_scales_come_with_the_bits():

@@ -1,7 +1,8 @@
 """The judge of open experiments: it looks at the design, by what the function did in a rehearsal, not at the number.
 
 An arm is a way to train, that is, settings; students of one arm differ in their seeds alone. Compared is an arm with an
-arm, or a difference with a difference (four arms: "is the gain smaller with more images?").
+arm, or a difference with a difference (four arms: "is the gain smaller with more images?"). A temperature that changes
+during the training is one setting here, with its course for a value.
 """
 
 import itertools
@@ -15,7 +16,7 @@ from kdlib.lesson.exercises._intervals import Complaint
 from kdlib.lesson.exercises._observe import Outcome, observe
 from kdlib.lesson.exercises._verdict import CORRECT, UNFINISHED, WRONG, Verdict
 from kdlib.lesson.laboratory import Rehearsal, as_text
-from kdlib.lesson.laboratory_settings import NO_FEATURES, RANDOM_START
+from kdlib.lesson.laboratory_settings import NO_AUGMENTATION, NO_FEATURES, RANDOM_START
 
 FEWEST_SEEDS = 5
 SIGNS = (1, -1, -1, 1)  # of the arms compared: a - b, or (a - b) - (c - d)
@@ -23,6 +24,16 @@ MANY_ARMS = 8  # with more of them no difference of differences is looked for: t
 
 Arm = tuple[tuple[str, Any], ...]
 Record = dict[Arm, dict[int, float]]  # for each arm, by seed, the accuracy on one of the splits
+
+
+class Course(NamedTuple):
+    """The temperature of a training, from its first step to its last."""
+
+    start: float
+    end: float
+
+    def __repr__(self) -> str:
+        return f"{self.start} to {self.end}"
 
 
 class Compared(NamedTuple):
@@ -59,8 +70,15 @@ def _record(laboratory: Rehearsal, split: str) -> Record:
     record: Record = {}
     for look in laboratory.looks:
         if look.split == split:
-            record.setdefault(look.settings, {})[look.seed] = look.accuracy
+            record.setdefault(_arm(look.settings), {})[look.seed] = look.accuracy
     return record
+
+
+def _arm(settings: Iterable[tuple[str, Any]]) -> Arm:
+    arm = dict(settings)
+    if "temperature_end" in arm:
+        arm["temperature"] = Course(arm["temperature"], arm.pop("temperature_end"))
+    return tuple(arm.items())
 
 
 # ------------------------------------------------------------------ what is compared
@@ -239,13 +257,16 @@ def _only(arm: Arm, names: Iterable[str]) -> Arm:
 
 
 def _about_sign(arms: tuple[Arm, ...]) -> Complaint | None:
-    """Where one arm is plainly the control, it is subtracted; of two temperatures either may be."""
+    """Where one arm is plainly the control, it is subtracted; of two constant temperatures either may be."""
     changed = _differences(*arms[:2])
     with_teacher = changed.get("method", ("", ""))[1] == "distillation"
     with_features = changed.get("features", ("", ""))[0] == NO_FEATURES
     inherited = changed.get("network", ("", ""))[0] == RANDOM_START
-    smoothed = [*changed] == ["label_smoothing"] and changed["label_smoothing"][0] == 0
-    if len(arms) == 2 and (with_teacher or with_features or inherited or smoothed):
+    with_views = changed.get("augment", ("", ""))[0] == NO_AUGMENTATION
+    moving = [isinstance(temperature, Course) for temperature in changed.get("temperature", ())]
+    added = [*changed] in (["label_smoothing"], ["second_stage"]) and next(iter(changed.values()))[0] == 0
+    treated = with_teacher or with_features or inherited or with_views or moving == [False, True] or added
+    if len(arms) == 2 and treated:
         return Complaint(
             "sign",
             "The sign is turned round: a gain is the arm with the treatment minus its control, so that it is above "
@@ -278,9 +299,22 @@ def _praise(validated: Record, tested: Record, compared: Compared) -> str:
     text = f"A sound design: {first} against {second}, {len(seeds)} paired seeds, measured on test."
     if len(compared.arms) == 4:
         text += f" And that difference for two values of {', '.join(_differences(*compared.arms[::2]))}."
+    text += _about_means(*(dict(arm).get("temperature") for arm in compared.arms[:2]))
     if len(validated) > 1 and any(seeds & validated[arm].keys() for arm in validated):
         text += (
             " A remark: some seeds served for choosing and for reporting; with fresh ones the report would owe nothing "
             "to the luck of the choice."
         )
     return text
+
+
+def _about_means(*temperatures: Any) -> str:
+    """A remark where a moving temperature is compared with a constant that it does not have on average."""
+    courses = [t for t in temperatures if isinstance(t, Course)]
+    constants = [t for t in temperatures if t is not None and not isinstance(t, Course)]
+    if not courses or not constants or np.isclose(np.mean(courses[0]), constants[0]):
+        return ""
+    return (
+        f" A remark: the temperature that changes is {np.mean(courses[0]):g} on average, and the constant one is "
+        f"{constants[0]:g}; of the same mean only the course would differ."
+    )
