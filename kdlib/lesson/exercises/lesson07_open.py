@@ -18,8 +18,8 @@ EPOCHS = 24
         """The control of an augmentation is "none". That of an annealed temperature is the constant with the same mean,
         or the mean alone may make the difference. That of a second stage is one stage of as many epochs.""",
         """`teacher = {"method": "distillation"}`; for each seed
-        `lab.student(seed, augment="my own", **teacher).accuracy("test")` and the same with augment="none";
-        `paired_interval`.""",
+        `lab.student(seed, temperature=10, temperature_end=1, **teacher).accuracy("test")` and the same with
+        temperature=5.5 alone; `paired_interval`.""",
     ],
 )
 def my_strategy_experiment(lab):
@@ -35,9 +35,9 @@ def my_strategy_experiment(lab):
     """
     # --- your code
     taught = {"method": "distillation"}
-    augmented, plain = [], []
+    annealed, constant = [], []
     for seed in range(5):
-        augmented.append(lab.student(seed, augment="my own", **taught).accuracy("test"))
-        plain.append(lab.student(seed, augment="none", **taught).accuracy("test"))
-    return paired_interval(augmented, plain)
+        annealed.append(lab.student(seed, temperature=10, temperature_end=1, **taught).accuracy("test"))
+        constant.append(lab.student(seed, temperature=5.5, **taught).accuracy("test"))
+    return paired_interval(annealed, constant)
     # --- end
