@@ -429,11 +429,15 @@ def test_nothing_that_is_examined_is_changed(student, baseline, transfer_set, he
     teacher.train()
     next(teacher.children()).eval()  # a mixture of modes
     student.train()
+    frozen = teachers.freeze(models.build("tiny-cnn", seed=6))
+    frozen.network.train()  # its forward switches it back, which must not be left so
     networks = (student, teacher, baseline)
 
     def state():
-        weights = [value.clone() for network in networks for value in network.state_dict().values()]
-        modes = [module.training for network in networks for module in network.modules()]
+        weights = [
+            value.clone() for network in (*networks, frozen) for value in network.state_dict().values()
+        ]
+        modes = [module.training for network in (*networks, frozen) for module in network.modules()]
         gradients = [(p.requires_grad, p.grad is None) for network in networks for p in network.parameters()]
         return weights, modes, gradients, torch.get_rng_state()
 
@@ -441,6 +445,7 @@ def test_nothing_that_is_examined_is_changed(student, baseline, transfer_set, he
     try:
         with torch.no_grad():
             examined(*networks, transfer_set, held_out)
+            diagnosis.does_the_teacher_see_what_it_knows(frozen, held_out)
         after = state()
     finally:
         student.eval()

@@ -2,7 +2,8 @@
 
 The files, in the order in which things happen: `checks` (what is asked for), `teacher` (who answers), `batches` and
 `augmentation` (what a step sees), `objectives` and `feature_objective` (what it minimises), `loop` (the steps),
-`checkpoints`, `progress` and `tensorboard` (what is kept and shown).
+`checkpoints`, `progress` and `tensorboard` (what is kept and shown). Where a student ends no better than its baseline,
+`diagnosis` asks why.
 """
 
 from collections.abc import Callable, Sequence

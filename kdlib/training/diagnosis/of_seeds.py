@@ -49,7 +49,7 @@ def is_it_more_than_noise(students: ArrayLike, baselines: ArrayLike) -> Answer:
             f"students and baselines must be accuracies of the same seeds, got {len(students)} and {len(baselines)}"
         )
     gain = paired_interval(students, baselines)
-    finding = f"over {len(students)} seeds the students are better by {points(gain)}."
+    finding = f"student less baseline over {len(students)} seeds: {points(gain)}."
     if len(set(students)) == 1 and len(set(baselines)) == 1:
         return Answer(_QUESTION, None, f"every seed has the same accuracies; {finding}", _NOT_REPEATED)
     if gain.low > 0:

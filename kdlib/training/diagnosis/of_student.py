@@ -16,16 +16,24 @@ from kdlib.metrics import agreement
 from kdlib.training.calls import chosen, wanted
 from kdlib.training.checks import function_rule, teacher_rule
 from kdlib.training.diagnosis.answers import Answer, percent
-from kdlib.training.diagnosis.inputs import logits_on, network_or_pair, one_class_an_image, same_classes
+from kdlib.training.diagnosis.inputs import (
+    logits_on,
+    network_or_pair,
+    one_class_an_image,
+    same_classes,
+    spread,
+)
 from kdlib.training.objectives import Loss, TaskLoss
 
-# Below this share of the gradient, a term turns the direction of a step by less than three degrees.
+# Up to this share of the gradient on the logits, the teacher's term turns its direction by three degrees at most.
 WEAKEST_SHARE = 0.05
-# Above this one, the same is true of the labels.
+# From this one on, the labels turn it by one degree at most.
 STRONGEST_SHARE = 0.98
 # A loss that acts like T^2 * KL with less than this part of the alpha that was asked for hides a factor: the mean over
 # the classes is one of 1 / classes, T^2 left out one of 1 / T^2.
 HIDDEN_ALPHA = 0.5
+# Images in the one batch whose gradients are compared: some losses compare each image with each other.
+WEIGHED = 1_000
 # Below this size T times the difference of the softened probabilities is rounding, not something to learn.
 THERE_ALREADY = 1e-3
 # Students of the course that gain by distillation agree with their teacher on more than this of what they learned from.
@@ -74,9 +82,9 @@ def does_the_term_reach_the_student(
 
         share = a / (a + b), a = || alpha * d loss / dz ||, b = || (1 - alpha) * d task_loss / dz ||
 
-    z are the student's logits on all images of `split`, in eval mode. The labels' gradient vanishes once they are
-    learned by heart, whatever the teacher's weight. So `loss` is also compared with T^2 * KL: with r, the ratio of the
-    norms of the two gradients, it acts like T^2 * KL with alpha * r / (alpha * r + 1 - alpha) in place of alpha.
+    z are the student's logits on up to 1,000 images of `split`, in eval mode. The labels' gradient vanishes once they
+    are learned by heart, whatever the teacher's weight. So `loss` is also compared with T^2 * KL: with r, the ratio of
+    the norms of the two gradients, it acts like T^2 * KL with alpha * r / (alpha * r + 1 - alpha) in place of alpha.
 
     A share near 1 is no fault where the teacher is good; the finding says so.
 
@@ -93,11 +101,13 @@ def does_the_term_reach_the_student(
         ValueError: as `does_the_teacher_see_what_it_knows`; different classes; a loss that returns no scalar.
     """
     asked = wanted(loss, ("temperature", "labels"), name="loss")
-    offered = {"temperature": lambda: temperature, "labels": lambda: split.labels}
+    offered = {"temperature": lambda: temperature, "labels": lambda: labels}
     z, v = logits_on("student", student, split), logits_on("teacher", teacher, split)
     same_classes(student=z, teacher=v)
+    rows = spread(len(split), WEIGHED)
+    z, v, labels = z[rows], v[rows], split.labels[rows]
     distill = _gradient("loss", lambda logits: loss(logits, v, **chosen(asked, offered)), z)
-    task = _gradient("task_loss", lambda logits: task_loss(logits, split.labels), z)
+    task = _gradient("task_loss", lambda logits: task_loss(logits, labels), z)
     usual = _gradient("loss", lambda logits: soft_target_loss(logits, v, temperature), z)
     return Answer("Does the teacher's term reach the student?", *_weighed(distill, task, usual, alpha))
 

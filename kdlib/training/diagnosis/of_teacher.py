@@ -14,7 +14,7 @@ from kdlib.training.diagnosis.trials import Trial, best_other_normalisation, swi
 
 # Another normalisation must be better by more than this: a wrong one costs tens of points, a nearly right one nothing.
 CLEARLY = 0.02
-# A student takes over a part of its teacher's lead, and another seed moves it by about half a point.
+# A student takes over a part of its teacher's lead, and another seed moves it by half a point and more.
 SMALLEST_LEAD = 0.01
 
 _FREEZE = (
@@ -96,8 +96,9 @@ def _of_normalisation(other: Trial) -> str:
         return ""
     used = other.preprocessing
     mean, std = ([round(number, 4) for number in numbers.tolist()] for numbers in (used.mean, used.std))
+    size = f", size={used.size}" if used.size else ""
     return (
-        f"Give it {other.name}, by kdlib.teachers.freeze(teacher, mean={mean}, std={std}): that is better by "
+        f"Give it {other.name}, by kdlib.teachers.freeze(teacher, mean={mean}, std={std}{size}): that is better by "
         f"{points(other.gain)}."
     )
 

@@ -63,9 +63,8 @@ def swing(teacher: nn.Module, split: ImageSplit) -> float:
     with on_device(teacher, device), torch.no_grad(), _undisturbed(teacher, device):
         images = seen_by(teacher, split, rows).to(device)
         together = logits_of(teacher(images)).float()
-        pairs = [
-            pair for pair in images.split(2) if len(pair) == 2
-        ]  # batch norm in training mode refuses one image
+        # Batch norm in training mode refuses a batch of one image.
+        pairs = [pair for pair in images.split(2) if len(pair) == 2]
         apart = torch.cat([logits_of(teacher(pair)).float() for pair in pairs])
     difference = (together[: len(apart)] - apart).abs().max()
     return (difference / together.abs().max().clamp(min=1e-12)).item()
