@@ -35,10 +35,10 @@ SHORTEST = 1e-6
 class phases:
     """Constant in each of several phases: `values` over `shares` of the training, which add to 1."""
 
-    def __init__(self, values: Sequence[float], shares: Sequence[float]):
+    def __init__(self, values: Sequence[float | int], shares: Sequence[float]):
         self.values, self.ends = values, [*itertools.accumulate(shares)]
 
-    def __call__(self, progress: float) -> float:
+    def __call__(self, progress: float | int) -> float | int:
         return next((v for v, end in zip(self.values, self.ends, strict=True) if progress < end), self.values[-1])
 
 
@@ -57,18 +57,18 @@ class Plan(NamedTuple):
     learned: float = 0.0
 
 
-def at(temperature: float, alpha: float = 0.9) -> Plan:
+def at(temperature: float | int, alpha: float | int = 0.9) -> Plan:
     return Plan(constant(temperature), constant(alpha))
 
 
-def annealed(temperature: Schedule, alpha: float = 0.9, **options) -> Plan:
+def annealed(temperature: Schedule, alpha: float | int = 0.9, **options) -> Plan:
     return Plan(temperature, constant(alpha), **options)
 
 
-def hidden(temperature: Schedule, alpha: float = 0.9) -> Schedule:
+def hidden(temperature: Schedule, alpha: float | int = 0.9) -> Schedule:
     """The alpha of our loss that has the balance of one without T^2, whose T changes over training."""
 
-    def of(progress: float) -> float:
+    def of(progress: float | int) -> float:
         weight = alpha / temperature(progress) ** 2
         return weight / (weight + 1 - alpha)
 

@@ -32,7 +32,7 @@ class Advice(NamedTuple):
     table: str
     arm: Key
     control: Key
-    work: Callable[[], tuple[float, float]]
+    work: Callable[[], tuple[int, int]]
 
 
 @functools.cache
@@ -43,18 +43,18 @@ def _sizes() -> tuple[int, int, int]:
     return tuple(footprint.multiply_adds(network, SHAPE) for network in networks)
 
 
-def _work(passes: int, answers: float, *, images: int = 1000, young: int = 0) -> float:
+def _work(passes: int, answers: int, *, images: int = 1000, young: int = 0) -> int:
     """A student's training, `answers` of its teacher for each image, and `young` passes of a teacher beside it."""
     student, teacher, beside = _sizes()
     own = footprint.training_multiply_adds(student, images, passes)
     return own + answers * images * teacher + footprint.training_multiply_adds(beside, images, young)
 
 
-def _as_much(passes: int, answers: float = 1) -> Callable[[], tuple[float, float]]:
+def _as_much(passes: int, answers: int = 1) -> Callable[[], tuple[int, int]]:
     return lambda: (_work(passes, answers), _work(passes, answers))
 
 
-def _dearer(passes: int, answers: float, control: float) -> Callable[[], tuple[float, float]]:
+def _dearer(passes: int, answers: int, control: int) -> Callable[[], tuple[int, int]]:
     """With other numbers of answers of the teacher for each image."""
     return lambda: (_work(passes, answers), _work(passes, control))
 
@@ -142,7 +142,8 @@ def plateau_rival() -> float:
     """The constant alpha nearest to the mean of the one that rises as a tutorial has it."""
     found = results.read("lesson07-stages")
     found = found[found["rate"] == LEARNING_RATE]
-    mean = found[found["start"] == 0.5]["mean alpha"].mean()
+    # Not the tuned one, which may have the same rate and start.
+    mean = found[(found["start"] == 0.5) & (found["step"] == 0.1)]["mean alpha"].mean()
     return min(found[found["arm"] == "constant alpha"]["alpha"].unique(), key=lambda alpha: abs(alpha - mean))
 
 
@@ -153,7 +154,7 @@ def _augmentations() -> list[Advice]:
     def key(name: str, target: str) -> Key:
         return {"name": name, "target": target}
 
-    def one(words: str, over: str, arm: Key, control: Key, answers: tuple[float, float]) -> Advice:
+    def one(words: str, over: str, arm: Key, control: Key, answers: tuple[int, int]) -> Advice:
         return Advice("augmentation", words, over, "lesson07-augmentation", arm, control, _dearer(40, *answers))
 
     names = [name for name in lesson07_augmentation.NAMES if name != "none"]
@@ -175,7 +176,7 @@ def _targets() -> list[Advice]:
     def key(views: str, form: str, k: int = 0) -> Key:
         return {"views": views, "form": form, "k": k}
 
-    def one(words: str, over: str, arm: Key, control: Key, answers: tuple[float, float] = (1, 1)) -> Advice:
+    def one(words: str, over: str, arm: Key, control: Key, answers: tuple[int, int] = (1, 1)) -> Advice:
         return Advice("stored targets", words, over, "lesson07-targets", arm, control, _dearer(40, *answers))
 
     full, live = key("0", "32 bits"), key("live", "32 bits")
@@ -196,7 +197,7 @@ def _capacities() -> list[Advice]:
         return {"width": width, "source": source, "images": images}
 
     def one(words: str, over: str, images: int, arm: tuple[int, str], control: tuple[int, str]) -> Advice:
-        def work() -> tuple[float, float]:
+        def work() -> tuple[int, int]:
             return tuple(lesson07_capacity.effort(*one, images) for one in (arm, control))
 
         words = f"{words}, {images:,} images"

@@ -65,7 +65,9 @@ class Pupil:
     def labels(self, epochs: int, rate: float) -> None:
         training.train(self.student, self.split, epochs=epochs, learning_rate=rate, **self.common)
 
-    def distil(self, epochs: int, rate: float, *, teacher: Tensor | None = None, **settings: Any) -> training.History:
+    def distil(
+        self, epochs: int, rate: float, *, teacher: nn.Module | Tensor | None = None, **settings: Any
+    ) -> training.History:
         teacher = self.logits if teacher is None else teacher
         settings = {"temperature": 4.0, "alpha": 0.9} | settings
         return training.distill(
