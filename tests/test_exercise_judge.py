@@ -267,6 +267,31 @@ def test_a_search_that_is_too_coarse_is_told_how_far_it_is_off_and_not_that_a_fa
     assert "off" not in exercises.check("double", lambda x: 2 * x + torch.tensor([0.0, 5.0])).message
 
 
+def test_a_missing_property_is_named_and_the_input_with_it_where_only_some_miss_it(monkeypatch):
+    def what_it_lacks(function, x):
+        result = function(x)
+        if (result * x < 0).any():
+            raise _observe.Complaint("the sign is lost")
+        if (result.abs() < x.abs()).any():
+            raise _observe.Complaint("it shrinks")
+        return len(result)
+
+    mistakes = {"the sign is lost": lambda x: -x, "it shrinks": lambda x: x / 2}
+    grow = _core.Exercise(double, DOUBLE.cases, DOUBLE.hints, mistakes, probe=what_it_lacks)
+    monkeypatch.setattr(exercises, "get", {"double": grow}.__getitem__)
+    answers = {
+        (lambda x: 5 * x): "Right on all 2 inputs.",
+        (lambda x: x / 3): "It shrinks.",
+        (lambda x: -3 * x): "The sign is lost.",
+        (lambda x: x if x[0] > 2 else -x): "The sign is lost. That was seen for x of shape (2,).",
+        (lambda x: x / 0 if x[0] > 2 else x[3]): "It stops with 'IndexError",
+    }
+    for answer, message in answers.items():
+        verdict = exercises.check("double", answer)
+        assert verdict.message.startswith(message) and verdict.passed == message.startswith("Right"), verdict
+        assert (verdict.diagnosis is None) == (verdict.message[:-1] not in ("It shrinks", "The sign is lost"))
+
+
 def test_a_stub_imports_nothing_under_the_name_of_a_parameter():
     """`logits` is a parameter of `soften` and a helper in its module: the stub must leave the notebook's own alone."""
     for name in exercises.names():

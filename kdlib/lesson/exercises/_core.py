@@ -23,7 +23,8 @@ class Exercise:
         cases: gives the arguments of each call that is compared.
         hints: from a nudge to nearly the solution.
         mistakes: by diagnosis, an implementation that makes just that mistake.
-        probe: `probe(function, *arguments)` gives what is compared; by default, what the function returns.
+        probe: `probe(function, *arguments)` gives what is compared; by default, what the function returns. One that
+            looks for properties raises a `Complaint` about the first that is missing.
         start: code to be repaired, where the exercise is a repair: what the learner begins with.
         tolerance: relative, and, a tenth of it, absolute.
         is_open: an experiment of the learner's own, judged by its design: `cases` gives the laboratory of a rehearsal.

@@ -3,7 +3,12 @@
 import inspect
 
 from kdlib.lesson.exercises._core import Exercise
-from kdlib.lesson.exercises._observe import Outcome, agree, close
+from kdlib.lesson.exercises._observe import Complaint, Outcome, agree, close
+
+
+def sentence(text: str) -> str:
+    """With a capital and a full stop."""
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def describe_difference(
@@ -19,6 +24,8 @@ def describe_difference(
 def _complaint(got: Outcome, expected: Outcome, tolerance: float) -> str:
     if got.unfinished:
         return "It returns nothing"
+    if isinstance(got.error, Complaint):
+        return f"{sentence(str(got.error))} That was seen"
     if isinstance(got.error, RecursionError):
         return "It calls itself without end (RecursionError)"
     if got.error is not None:

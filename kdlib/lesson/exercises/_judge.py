@@ -6,7 +6,7 @@ from typing import Any
 
 from kdlib.lesson.exercises._core import Exercise
 from kdlib.lesson.exercises._design import judge_design
-from kdlib.lesson.exercises._difference import describe_difference
+from kdlib.lesson.exercises._difference import describe_difference, sentence
 from kdlib.lesson.exercises._limits import EndlessLoop
 from kdlib.lesson.exercises._observe import SECONDS, Outcome, agree, is_unfinished, observe
 from kdlib.lesson.exercises._verdict import CORRECT, UNFINISHED, WRONG, Verdict
@@ -50,16 +50,12 @@ def _judge_behaviour(exercise: Exercise, function: Callable, cases: list[tuple])
         return Verdict(exercise.name, UNFINISHED, "It still does what it did when you got it: find the bug.")
     for diagnosis, mistaken in exercise.mistakes.items():
         if alike(got, behaviour(mistaken)):
-            return Verdict(exercise.name, WRONG, _sentence(diagnosis), diagnosis)
+            return Verdict(exercise.name, WRONG, sentence(diagnosis), diagnosis)
     return Verdict(exercise.name, WRONG, describe_difference(exercise, cases, got, expected))
 
 
 def _praise(cases: int) -> str:
     return "Right." if cases == 1 else f"Right on all {cases} inputs."
-
-
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."
 
 
 def _wrong_arity(exercise: Exercise, function: Callable, arguments: tuple) -> str | None:
