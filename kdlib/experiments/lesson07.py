@@ -125,6 +125,12 @@ TUNED: dict[str, Callable[[float, float], Plan]] = {  # of an amplitude and an a
     "standardised logits": lambda top, alpha: annealed(constant(top / 4), alpha, standardised=True),
 }
 TOPS, ALPHAS, RATES = (2.0, 4.0, 8.0, 16.0), (0.75, 0.9, 1.0), (0.01, 0.02, 0.04, 0.08)
+BEYOND = [  # the edges on which most of the best settings lay: amplitude, alpha and rate
+    *itertools.product((4.0, 8.0, 16.0, 32.0), (0.5,), (0.08,)),
+    *itertools.product((32.0,), ALPHAS, (0.08,)),
+    *itertools.product((4.0, 8.0, 16.0, 32.0), (0.5, *ALPHAS), (0.16,)),
+    *itertools.product((8.0, 16.0), (0.75, 0.9), (0.32,)),
+]
 
 
 class PlannedLosses:
@@ -258,11 +264,30 @@ def schedule_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas
     return over_groups(functools.partial(on_tuned, **sizes), grid, ["seed", "rate"])
 
 
+@experiment("lesson07-schedules-edge-tuning")
+def schedule_edge_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
+    """The same beyond the edges of that grid."""
+    grid = [
+        {"family": family, "top": top, "alpha": alpha, "rate": rate, "seed": seed, "split": "validation"}
+        for seed in seeds
+        for family in TUNED
+        for top, alpha, rate in BEYOND
+    ]
+    grid = sorted(grid, key=lambda cell: (cell["seed"], cell["rate"]))
+    return over_groups(functools.partial(on_tuned, **sizes), grid, ["seed", "rate"])
+
+
+def tried() -> pandas.DataFrame:
+    """All that was tried on validation."""
+    names = ("lesson07-schedules-tuning", "lesson07-schedules-edge-tuning")
+    return pandas.concat(map(results.read, names), ignore_index=True)
+
+
 def best_settings(family: str) -> dict[str, float]:
     """Those of a family with the highest mean accuracy on validation."""
-    tried = results.read("lesson07-schedules-tuning")
-    tried = tried[tried["family"] == family]
-    top, alpha, rate = tried.groupby(["top", "alpha", "rate"])["accuracy"].mean().idxmax()
+    own = tried()
+    own = own[own["family"] == family]
+    top, alpha, rate = own.groupby(["top", "alpha", "rate"])["accuracy"].mean().idxmax()
     return {"top": float(top), "alpha": float(alpha), "rate": float(rate)}
 
 

@@ -20,13 +20,13 @@ from kdlib.lesson.results import experiment
 from kdlib.sweeps import mapping
 from kdlib.sweeps.backends import Group
 
-SHAPE, BATCH_SIZE, RATE = (1, 28, 28), 32, 0.02
+SHAPE, BATCH_SIZE, RATE = (1, 28, 28), 32, 0.03
 MANY, TEACHER_PASSES = 9000, 8
 PASSES = {1000: 20, 9000: 3}  # of a student, over so many images
 TEMPERATURE = {1000: 4.0, 9000: 2.0}
 STUDENTS, TEACHERS, ASSISTANT = (4, 8, 16, 36), (16, 36, 72), 16
 ASSISTED = (4, 8)
-RATES = (0.005, 0.01, 0.02, 0.04, 0.08)
+RATES = (0.007, 0.02, 0.06, 0.18)
 TUNING_SEEDS, SEEDS, AGAIN = range(100, 103), range(10), range(20, 30)
 NORMS = ("own", "the teacher's, frozen", "own, frozen", "the teacher's to begin with")
 

@@ -20,7 +20,7 @@ from kdlib.sweeps import map_cells
 from kdlib.training.augmentation import views_of
 
 IMAGES, PASSES, BATCH_SIZE = 1000, 40, 32
-TEMPERATURE, ALPHA, RATE, CLASSES = 4.0, 0.9, 0.02, 10
+TEMPERATURE, ALPHA, RATE, CLASSES = 4.0, 0.9, 0.06, 10
 SEEDS, AGAIN = range(10), range(20, 30)
 IMPOSSIBLE = -1e4  # a logit that no temperature of the lesson makes likely
 VIEWS = (0, 1, 2, 4, 8)  # 0: the images as they are
@@ -83,7 +83,8 @@ def arms() -> list[tuple[str, str, int]]:
     every += [(str(views), "32 bits", 0) for views in VIEWS]
     for views in ("0", "8"):
         every += [(views, form, 0) for form in ("16 bits", "8 bits")]
-        every += [(views, form, k) for form in TOP_K for k in (KEPT if views == "0" else KEPT[:3])]
+    every += [("0", form, k) for form in TOP_K for k in KEPT]
+    every += [("8", TOP_K[0], k) for k in KEPT[:3]]
     return every
 
 
