@@ -23,7 +23,10 @@ FEWEST = {
 
 def test_every_experiment_is_recorded_with_ten_seeds_or_is_a_tuning():
     # Settings that are no whole numbers.
-    numbers = {"temperature", "alpha", "smoothing", "wrong", "weight", "rate", "strength"}
+    numbers = {
+        "temperature", "alpha", "smoothing", "wrong", "weight", "rate", "strength", "first", "later_rate", "start",
+        "step", "top",
+    }  # fmt: skip
     for name in results.registered():
         table = results.read(name)
         fewest = FEWEST.get(name, 3 if name.endswith("tuning") else 10)
