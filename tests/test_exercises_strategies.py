@@ -93,7 +93,7 @@ def test_an_augmentation_is_asked_for_a_batch_of_real_images_images_in_colour_an
     assert not torch.equal(colour[:, 0], colour[:, 2])
 
 
-# ------------------------------------------------------------------ tail_bucket_loss
+# ------------------------------------------------------------------ stored_target_loss
 
 
 def stored(teacher_logits, k, temperature):
@@ -125,7 +125,7 @@ def closed_form(student_logits, kept, classes, temperature):
 
 def value_and_gradient(student_logits, *stored_targets):
     leaf = student_logits.clone().requires_grad_()
-    loss = exercises.solution("tail_bucket_loss")(leaf, *stored_targets)
+    loss = exercises.solution("stored_target_loss")(leaf, *stored_targets)
     loss.backward()
     return loss.item(), leaf.grad
 
@@ -139,7 +139,7 @@ def assert_closed_form(student_logits, *stored_targets, **tolerance):
 
 def test_tail_bucket_loss_and_its_gradient_agree_with_a_closed_form_in_float64():
     torch.manual_seed(0)
-    for student_logits, kept, classes, temperature in exercises.get("tail_bucket_loss").cases():
+    for student_logits, kept, classes, temperature in exercises.get("stored_target_loss").cases():
         assert_closed_form(student_logits, kept, classes, temperature, rel=1e-4)
     for k in range(1, 10):
         student, teacher = 4 * torch.randn(2, 6, 10, dtype=torch.float64)

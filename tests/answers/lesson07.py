@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torchvision.transforms import v2
 
 from answers import Answers
-from answers.lesson07_targets import TAIL_BUCKET_LOSS
+from answers.lesson07_targets import STORED_TARGET_LOSS
 from kdlib.data.augment import random_crop_flip
 from kdlib.training import schedules
 
@@ -283,5 +283,5 @@ ANSWERS = {
     "repair_annealing": REPAIR_ANNEALING,
     "teacher_spread": TEACHER_SPREAD,
     "my_augmentation": MY_AUGMENTATION,
-    "tail_bucket_loss": TAIL_BUCKET_LOSS,
+    "stored_target_loss": STORED_TARGET_LOSS,
 }

@@ -87,7 +87,7 @@ def cross_entropy(z, kept, classes, T):
     return -(T**2) * (target * torch.cat([log_q.gather(1, classes), rest_q], 1)).sum(1).mean()
 
 
-TAIL_BUCKET_LOSS = Answers(
+STORED_TARGET_LOSS = Answers(
     wrong={
         "the teacher's and the student's": renormalised,
         "which they do not": lambda *given: renormalised(*given, student_too=False),

@@ -170,7 +170,7 @@ def _first_classes(classes):
             lambda *given: _loss(*given).detach(),
     },
 )  # fmt: skip
-def tail_bucket_loss(student_logits, kept_log_probs, kept_classes, temperature):
+def stored_target_loss(student_logits, kept_log_probs, kept_classes, temperature):
     """The soft-target loss on stored targets. Of each image's soft targets p the k largest are kept; what is left of 1
     is one more outcome, the bucket. The student's bucket holds the probabilities q of all classes not kept.
 
