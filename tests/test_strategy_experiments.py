@@ -289,14 +289,14 @@ def test_the_mean_alpha_is_that_of_the_losses_of_the_training(small, monkeypatch
         return histories[-1]
 
     monkeypatch.setattr(lesson07_stages.Pupil, "distil", watched)
+    monkeypatch.setattr(loop, "_validation_score", lambda *_: {"validation_accuracy": 0.5})  # it stalls from the start
     row = lesson07_stages.trained(
-        "alpha on a plateau", 0, "validation", IMAGES, passes=42, rate=0.08, start=0.25, step=0.2
+        "alpha on a plateau", 0, "validation", 32, passes=32, rate=0.08, start=0.25, step=0.2
     )
     frame = histories[0].frame()
     alphas = (frame["loss"] - frame["task"]) / (frame["distill"] - frame["task"])
+    assert alphas.tolist() == pytest.approx([0.25] * 20 + [0.45] * 10 + [0.65] * 2, abs=1e-4)
     assert row["mean alpha"] == pytest.approx(alphas.mean(), abs=1e-4)
-    assert alphas[0] == pytest.approx(0.25, abs=1e-4) and 0.4 < alphas.max() <= 0.9 + 1e-4
-    assert {*np.flatnonzero(alphas.diff() > 0.01)} <= {20, 30, 40}, "it rises after a tenth pass only"
 
 
 def watched_stages(arm, monkeypatch, **settings):
@@ -498,7 +498,7 @@ def test_views_of_one_seed_are_the_same_in_every_arm_and_others_with_another_see
     monkeypatch.setattr(lesson07_augmentation, "draw_views", noted)
     monkeypatch.setattr(training, "distill", noted_logits)
     teacher = lesson01.fashion()[1]
-    for name in ("crop and flip", "CutMix", "AutoAugment"):
+    for name in ("CutMix", "AutoAugment"):
         drawn.clear(), taught.clear()
         rows = [
             lesson07_augmentation.trained(name, target, 0.01, seed, "validation", images=32, passes=8)
@@ -646,8 +646,9 @@ def test_students_of_one_seed_share_images_and_weights_and_a_teacher_has_others(
 
 def test_a_table_of_capacity_has_an_accuracy_for_each_cell(small, monkeypatch):
     monkeypatch.setattr(lesson07_capacity, "STUDENTS", (4, 8))
+    monkeypatch.setattr(lesson07_capacity, "TEACHERS", (36, 72))
     table = lesson07_capacity.capacity(seeds=[0], many=96)
-    assert "error" not in table and len(table) == 2 * 6 * 2 and table["accuracy"].between(0, 1).all()
+    assert "error" not in table and len(table) == 2 * 5 * 2 and table["accuracy"].between(0, 1).all()
     assert table.set_index("width")["multiply_adds"].to_dict() == {4: multiply_adds(4), 8: multiply_adds(8)}
 
 
@@ -703,6 +704,13 @@ def test_own_frozen_norms_have_the_statistics_of_the_untrained_student(small):
 # ------------------------------------------------------------------ advice
 
 
+def in_place_of_trainings(patch, table):
+    """Let the experiments of the lesson make their tables by table(function, cells)."""
+    for module, name in itertools.product(MODULES[1:], ("map_cells", "over_groups", "by_seed")):
+        if hasattr(module, name):
+            patch.setattr(module, name, table)
+
+
 @pytest.fixture(scope="module")
 def tables_of_grids():
     """A table of every experiment of the lesson: the cells of its own grid, with invented accuracies."""
@@ -715,9 +723,7 @@ def tables_of_grids():
 
     known = {name: made for name, made in results.registered().items() if name.startswith("lesson07")}
     with pytest.MonkeyPatch.context() as patch:
-        for module, name in itertools.product(MODULES[1:], ("map_cells", "over_groups", "by_seed")):
-            if hasattr(module, name):
-                patch.setattr(module, name, table)
+        in_place_of_trainings(patch, table)
         patch.setattr(results, "read", lambda name: tables[name].copy())
         # Tunings come first: the others ask them for the best.
         for name in sorted(known, key=lambda name: not name.endswith("tuning")):
@@ -773,6 +779,15 @@ def test_every_piece_of_advice_names_rows_that_its_experiment_makes(invented):
     assert set(shown["verdict"]) <= {"helps", "hurts", "not told apart"}
 
 
+def test_every_family_of_schedules_was_tuned_with_the_same_settings_and_none_twice(invented):
+    tried = lesson07.tried()
+    assert not tried.duplicated(["family", "top", "alpha", "rate", "seed"]).any()
+    of = {family: {*zip(own["top"], own["alpha"], own["rate"], strict=True)} for family, own in tried.groupby("family")}
+    assert set(of) == set(lesson07.TUNED) and all(settings == of["constant"] for settings in of.values())
+    means = tried[tried["family"] == "learned T"].groupby(["top", "alpha", "rate"])["accuracy"].mean()
+    assert lesson07.best_settings("learned T") == dict(zip(("top", "alpha", "rate"), means.idxmax(), strict=True))
+
+
 def test_arms_are_compared_with_their_best_settings(invented):
     for one in lesson07_advice._stages():
         for key in (one.arm, one.control):
@@ -797,7 +812,7 @@ def test_the_rival_of_a_rising_alpha_is_that_of_the_tutorials_arm_alone(invented
 
 def test_seeds_of_tuning_choose_for_no_seed_that_is_reported(invented):
     names = [name for name in invented if name.endswith("tuning")]
-    assert len(names) == 4
+    assert {name.split("-")[1] for name in names} == {"schedules", "stages", "augmentation", "norms"}
     tuned = {seed for name in names for seed in invented[name]["seed"]}
     assert all((invented[name]["split"] == "validation").all() for name in names)
     for name in set(invented) - set(names):
@@ -805,3 +820,14 @@ def test_seeds_of_tuning_choose_for_no_seed_that_is_reported(invented):
         again = name.removesuffix("-again")
         if again != name:
             assert set(invented[again]["seed"]).isdisjoint(invented[name]["seed"])
+
+
+def test_the_recorded_tables_have_the_cells_of_the_grids_as_they_are_now(monkeypatch):
+    """In their order, and with the settings that the recorded tunings choose."""
+    in_place_of_trainings(monkeypatch, lambda function, cells, *_, **__: pandas.DataFrame(cells))
+    names = [name for name in results.recorded() if name.startswith("lesson07")]
+    assert names
+    for name in names:
+        cells, table = results.registered()[name](), results.read(name)
+        pandas.testing.assert_frame_equal(table[list(cells)], cells, check_dtype=False, obj=name)
+        assert "error" not in table and not table.isna().any(axis=None), name
