@@ -49,7 +49,7 @@ def markdown() -> str:
         _reading(advice),
         _topics(advice[advice["topic"] != SAVINGS], "not told apart"),
         "## What may be saved",
-        _topics(advice[advice["topic"] == SAVINGS], "costs nothing that shows"),
+        _topics(advice[advice["topic"] == SAVINGS], "no cost that shows"),
         "## My student is no better than its baseline: why?",
         _tree(),
         "---",
@@ -87,11 +87,6 @@ def _points(gain: metrics.Interval) -> str:
     return f"{mean} [{low}, {high}]"
 
 
-def _short(gain: metrics.Interval) -> str:
-    """In points, as "+1.2 ± 0.8"."""
-    return f"{_signed(gain.mean)} ± {100 * (gain.high - gain.low) / 2:.1f}"
-
-
 def _signed(value: float) -> str:
     return f"{round(100 * value, 1) + 0.0:+.1f}"  # + 0.0: no "-0.0"
 
@@ -100,9 +95,9 @@ def _reading(advice: pandas.DataFrame) -> str:
     found = advice["gain"].map(lesson07_advice.verdict).value_counts()
     counts = [found.get(name, 0) for name in ("helps", "not told apart", "hurts")]
     return (
-        "Each piece of advice against its control, points ± half of the 95 % interval. Of "
-        f"{len(advice)} that were measured, {counts[0]} help, {counts[1]} are not told apart from their control, and "
-        f"{counts[2]} hurt; those that help are not listed. An asterisk: other seeds gave another verdict."
+        f"Of {len(advice)} pieces of advice {counts[0]} help, {counts[1]} are not told apart from their control, and "
+        f"{counts[2]} hurt. Those that do not help are listed, in points: what hurts with its gain, what is not told "
+        "apart with the range in which all intervals of its group lie. An asterisk: other seeds gave another verdict."
     )
 
 
@@ -111,21 +106,28 @@ def _topics(advice: pandas.DataFrame, no_difference: str) -> str:
     lines = []
     for topic, rows in advice.groupby("topic", sort=False):
         verdicts = rows["gain"].map(lesson07_advice.verdict)
-        parts = [
-            f"*{words}*: {_entries(rows[verdicts == found])}"
-            for found, words in (("not told apart", no_difference), ("hurts", "hurts"))
-            if (verdicts == found).any()
-        ]
+        none, hurts = (rows[verdicts == found] for found in ("not told apart", "hurts"))
+        parts = [f"*{no_difference}*: {_alike(none)}."] if len(none) else []
+        parts += [f"*hurts*: {_each(hurts)}."] if len(hurts) else []
         if parts:
-            lines.append(f"- **{topic}**, {len(rows)} measured. {'. '.join(parts)}.")
+            lines.append(f"- **{topic}**, {len(rows)} measured. {' '.join(parts)}")
     return "\n".join(lines)
 
 
-def _entries(rows: pandas.DataFrame) -> str:
-    """Those of one control beside each other."""
-    return "; ".join(
-        f"over {over}: " + ", ".join(f"{row.advice} ({_short(row.gain)}{_doubt(row)})" for _, row in group.iterrows())
-        for over, group in rows.groupby("over", sort=False)
+def _alike(rows: pandas.DataFrame) -> str:
+    """What has one control together, with the range in which all its intervals lie."""
+    groups = []
+    for over, group in rows.groupby("over", sort=False):
+        low, high = min(gain.low for gain in group["gain"]), max(gain.high for gain in group["gain"])
+        words = "; ".join(f"{row['advice']}{_doubt(row)}" for _, row in group.iterrows())
+        groups.append(f"over {over} [{_signed(low)}, {_signed(high)}]: {words}")
+    return " / ".join(groups)
+
+
+def _each(rows: pandas.DataFrame) -> str:
+    return " / ".join(
+        f"over {row['over']} {_points(row['gain'])}: {row['advice']}{_doubt(row)}"
+        for _, row in rows.iterrows()
     )
 
 
@@ -137,13 +139,14 @@ def _doubt(row: pandas.Series) -> str:
 
 def _tree() -> str:
     lines = [
-        "Ask in this order; the first *no* is where to begin. An answer says little before those above it are *yes*.",
+        "Ask in this order; the first *no* is where to begin. `from kdlib.training import diagnosis`; all six at once: "
+        f"`{_call(diagnosis.examine)}`.",
         "",
     ]
     for number, (function, otherwise) in enumerate(QUESTIONS.items(), start=1):
-        question = inspect.getdoc(function).partition("\n")[0]
+        question = f"{function.__name__.replace('_', ' ').capitalize()}?"
         lines.append(f"{number}. **{question}** `{_call(function)}`. If not: {otherwise}.")
-    return "\n".join([*lines, "", f"`from kdlib.training import diagnosis`; all six: `{_call(diagnosis.examine)}`."])
+    return "\n".join(lines)
 
 
 def _call(function) -> str:
@@ -157,5 +160,10 @@ def _call(function) -> str:
 
 
 def _footer() -> str:
+    """The command that made the page, and those that recorded its tables, by their days."""
     again = [f"{name}-again" for name in OF_ADVICE if f"{name}-again" in results.recorded()]
-    return f"<sub>Made by `{COMMAND}`. {'. '.join(results.provenance(name) for name in (*TABLES, *again))}.</sub>"
+    days: dict[str, list[str]] = {}
+    for name in (*TABLES, *again):
+        days.setdefault(results.manifest(name)["date"], []).append(name)
+    recorded = "; ".join(f"on {day} by `kdlib record {' '.join(days[day])}`" for day in sorted(days))
+    return f"<sub>Made by `{COMMAND}` from tables that were recorded {recorded}.</sub>"

@@ -70,7 +70,9 @@ def require(names: Sequence[str]) -> None:
         )
 
 
-def compared(source: str, arm: Key, control: Key, score: str = "accuracy") -> tuple[metrics.Interval, int, str]:
+def compared(
+    source: str, arm: Key, control: Key, score: str = "accuracy"
+) -> tuple[metrics.Interval, int, str]:
     """Gain, number of pairs and source: two arms of a table, each by the values of its columns."""
     found = results.read(source)
     return paired(source, *(arm_of(source, found, key)[score] for key in (arm, control)))
@@ -104,22 +106,22 @@ def _teacher() -> list[Step]:
     own, tuned, plain = tried[labels["method"]], tried[f"{taught}, tuned"], lesson01.SETTINGS[taught]
     return [
         Step(
-            f"Tune the student of labels alone on validation images. Here: {_settings(own)}",
-            "Whatever comes below is measured by it; a gain over a student that nobody tuned is partly bad tuning",
+            f"Tune labels alone, on validation images. Here: {_settings(own)}",
+            "What a teacher gains over labels that nobody tuned is partly bad tuning",
             f"labels as they come, rate {LEARNING_RATE:g}, {lesson01.EPOCHS} passes",
             *compared(source, labels, first),
             "01",
         ),
         Step(
             f"Add the soft targets of a good teacher (T = {plain['temperature']:g}, alpha = {plain['alpha']:g})",
-            "They say how the images of one class differ; asking the teacher once for each image is cheap",
+            "One answer of the teacher an image is all it costs",
             f"labels as they come, {lesson01.EPOCHS} passes for both",
             *compared(source, {"method": taught}, first),
             "01",
         ),
         Step(
             f"Tune this as hard as the labels. Here: {_settings(tuned)}",
-            "This is the honest worth of the teacher where every image has a label",
+            "The honest worth of a teacher where every image has a label",
             f"the tuned labels, which train {own['epochs'] / tuned['epochs']:g} times as long",
             *compared(source, {"method": f"{taught}, tuned"}, labels),
             "01",
@@ -149,9 +151,9 @@ def _pool() -> Step:
     alone = found[found["method"] != "distillation"].groupby("method")["accuracy"].mean()
     most = found["unlabelled"].max()
     return Step(
-        "Let the teacher answer all the images that you have, also those without labels. Here: "
-        f"{most:,} of them beside {lesson01.LABELLED} with labels, alpha = 1",
-        "Nothing else is worth as much, and it needs no more steps",
+        "Let the teacher answer all your images, also those without labels. Here: "
+        f"{most:,} of these beside {lesson01.LABELLED} with labels, alpha = 1",
+        "Nothing else is worth as much",
         f"the best of {len(alone)} uses of the {lesson01.LABELLED} labels alone ({alone.idxmax()}), as many steps",
         *compared(source, {"method": "distillation", "unlabelled": most}, {"method": alone.idxmax()}),
         "01",
@@ -166,14 +168,14 @@ def _temperatures() -> list[Step]:
     return [
         Step(
             f"Few images, many passes: T from {low:g} to {high:g}. Here: T = {usual:g}",
-            f"It is free, and in that range nothing is told apart from T = {usual:g}",
+            f"Free; in that range none is told apart from T = {usual:g}",
             "T = 1",
             *compared(source, {"temperature": usual, **at}, {"temperature": 1.0, **at}),
             "02",
         ),
         Step(
             "Many images, few passes: a lower T. Here: T = 2",
-            "It is free; a high T takes longer to learn, and more passes close the gap",
+            "Free; a high T takes longer to learn",
             f"T = {usual:g}, both at their best rate, {passes} pass over {len(lesson01.fashion()[0].train):,} images",
             *compared(
                 few,
@@ -187,7 +189,9 @@ def _temperatures() -> list[Step]:
 def plateau(table: pandas.DataFrame) -> tuple[float, float]:
     """The lowest and the highest temperature around the usual one up to which none is told apart from it."""
     usual = lesson02.TEMPERATURE
-    accuracy = table[table["alpha"] == lesson02.ALPHA].pivot(index="seed", columns="temperature", values="accuracy")
+    accuracy = table[table["alpha"] == lesson02.ALPHA].pivot(
+        index="seed", columns="temperature", values="accuracy"
+    )
     gains = {t: metrics.paired_interval(accuracy[t], accuracy[usual]) for t in accuracy}
     apart = [t for t, gain in gains.items() if gain.low > 0 or gain.high < 0]
     within = [t for t in gains if not any(min(t, usual) <= other <= max(t, usual) for other in apart)]
@@ -207,14 +211,16 @@ def _balances() -> list[Step]:
             f"Under a {kind} teacher ({100 * accuracy[name]:.0f} % right): alpha = {chosen[name]:g}",
             why,
             f"alpha = {chosen[other]:g}, the best under the {'weak' if kind == 'good' else 'good'} one",
-            *compared(source, *({"teacher": name, "alpha": chosen[of]} for of in (name, other)), score="test"),
+            *compared(
+                source, *({"teacher": name, "alpha": chosen[of]} for of in (name, other)), score="test"
+            ),
             "03",
         )
 
-    free = "Free: choose alpha on validation images. Labels add little to what such a teacher says"
+    free = "Free: choose alpha on validation images"
     return [
         one("good", good, weak, free),
-        one("weak", weak, good, "A student that follows such a teacher alone inherits its errors"),
+        one("weak", weak, good, "A student that only follows it inherits its errors"),
     ]
 
 
@@ -258,9 +264,9 @@ def _features() -> Step:
     untaught = {name: rows for name, rows in arms.items() if not lesson04_worth.with_trained_teacher(name)}
     rival = lesson04_worth.best_of(untaught, "moved")
     return Step(
-        f"Only where the teacher's classes are not yours: a contrastive loss on its features. Here: a search among "
-        f"{10 - lesson04_moved.KNOWN_CLASSES} classes that it does not know, points of recall at one",
-        "Logits cannot name what you look for; features hold more",
+        "Where the teacher's classes are not yours, and only there: a contrastive loss on its features. Here: search "
+        f"among {10 - lesson04_moved.KNOWN_CLASSES} classes that it does not know, recall at one",
+        "Its logits do not name what you look for",
         f"the best without a trained teacher ({rival})",
         *paired(source, arm["moved"], untaught[rival]["moved"]),
         "04",
@@ -274,7 +280,9 @@ def earlier() -> pandas.DataFrame:
     alike = ({"method": of, "passes": passes} for of in ("distillation, tuned", "labels, tuned"))
     found = [("teacher", "soft targets", over, compared("lesson01-hurts", *alike)[0])]
     for method in lesson04.METHODS:
-        arms = ({"method": of, "source": "trained", "epochs": lesson04.EPOCHS} for of in (method, "distillation"))
+        arms = (
+            {"method": of, "source": "trained", "epochs": lesson04.EPOCHS} for of in (method, "distillation")
+        )
         over = "soft targets alone, of the same classes"
         found.append(("feature losses", method, over, compared("lesson04-methods", *arms)[0]))
     return pandas.DataFrame(found, columns=["topic", "advice", "over", "gain"])
