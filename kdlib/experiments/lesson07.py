@@ -131,6 +131,11 @@ BEYOND = [  # the edges on which most of the best settings lay: amplitude, alpha
     *itertools.product((4.0, 8.0, 16.0, 32.0), (0.5, *ALPHAS), (0.16,)),
     *itertools.product((8.0, 16.0), (0.75, 0.9), (0.32,)),
 ]
+FURTHER = [  # and the edges of that
+    *itertools.product((64.0,), (0.9, 1.0), (0.08, 0.16)),
+    *itertools.product((4.0, 32.0), (0.75, 0.9), (0.32,)),
+    *itertools.product((8.0, 16.0), (0.75, 0.9), (0.64,)),
+]
 
 
 class PlannedLosses:
@@ -252,34 +257,41 @@ def planned_again(seeds: Sequence[int] = AGAIN, **sizes: int) -> pandas.DataFram
     return planned(seeds, **sizes)
 
 
-@experiment("lesson07-schedules-tuning")
-def schedule_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
-    """As many settings for every family, on the validation images: amplitude, alpha and learning rate."""
-    grid = [
-        {"family": family, "top": top, "alpha": alpha, "rate": rate, "seed": seed, "split": "validation"}
-        for seed in seeds
-        for rate in RATES
-        for family, top, alpha in itertools.product(TUNED, TOPS, ALPHAS)
-    ]
-    return over_groups(functools.partial(on_tuned, **sizes), grid, ["seed", "rate"])
-
-
-@experiment("lesson07-schedules-edge-tuning")
-def schedule_edge_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
-    """The same beyond the edges of that grid."""
+def on_validation(
+    settings: Sequence[tuple[float, float, float]], seeds: Sequence[int], **sizes: int
+) -> pandas.DataFrame:
+    """Every family with each of the settings (amplitude, alpha, rate), sorted so that one rate trains side by side."""
     grid = [
         {"family": family, "top": top, "alpha": alpha, "rate": rate, "seed": seed, "split": "validation"}
         for seed in seeds
         for family in TUNED
-        for top, alpha, rate in BEYOND
+        for top, alpha, rate in settings
     ]
     grid = sorted(grid, key=lambda cell: (cell["seed"], cell["rate"]))
     return over_groups(functools.partial(on_tuned, **sizes), grid, ["seed", "rate"])
 
 
+@experiment("lesson07-schedules-tuning")
+def schedule_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
+    """As many settings for every family, on the validation images: amplitude, alpha and learning rate."""
+    return on_validation([*itertools.product(TOPS, ALPHAS, RATES)], seeds, **sizes)
+
+
+@experiment("lesson07-schedules-edge-tuning")
+def schedule_edge_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
+    """The same beyond the edges of that grid."""
+    return on_validation(BEYOND, seeds, **sizes)
+
+
+@experiment("lesson07-schedules-further-tuning")
+def schedule_further_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
+    """And beyond the edges of that."""
+    return on_validation(FURTHER, seeds, **sizes)
+
+
 def tried() -> pandas.DataFrame:
     """All that was tried on validation."""
-    names = ("lesson07-schedules-tuning", "lesson07-schedules-edge-tuning")
+    names = (f"lesson07-schedules-{kind}tuning" for kind in ("", "edge-", "further-"))
     return pandas.concat(map(results.read, names), ignore_index=True)
 
 

@@ -13,7 +13,7 @@ from kdlib import metrics
 from kdlib.deploy import footprint
 from kdlib.experiments import lesson07_augmentation, lesson07_capacity, lesson07_stages
 from kdlib.experiments.lesson01 import fashion
-from kdlib.lesson import results
+from kdlib.lesson import plots, results
 from kdlib.training import LEARNING_RATE
 
 SHAPE = (1, 28, 28)
@@ -126,7 +126,9 @@ def _stages() -> list[Advice]:
             "one stage",
         ),
         _stage("distil, then labels", "distil, then labels", "one stage", "one stage"),
-        _stage("FitNets: a hint, then distil", "hint, then distil", "one stage", "one stage"),
+        _stage(
+            "FitNets: a hint, then distil", "hint, then distil", "one stage", "one stage", _dearer(40, 2, 1)
+        ),  # once for the features, once for the logits
         _stage(
             "teach the teacher beside the student", "taught beside a teacher", "that teacher, finished first",
             "that teacher, finished first", lambda: (_work(40, 0, young=40), _work(40, 0, young=40)),
@@ -267,3 +269,15 @@ def rows() -> pandas.DataFrame:
             row |= {"gain of other seeds": other, "verdict of other seeds": verdict(other)}
         found.append(row)
     return pandas.DataFrame(found)
+
+
+def shown(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """Rows as a notebook shows them: gains in points with their intervals, the work in times that of the control."""
+    table = rows[["advice", "over"]].copy()
+    table["gain"] = rows["gain"].map(plots.points)
+    table["work"] = rows["work"].map("{:.2f}".format)
+    table["verdict"] = rows["verdict"]
+    others = rows.get("gain of other seeds", pandas.Series(None, rows.index, dtype=object))
+    table["ten other seeds"] = [plots.points(gain) if isinstance(gain, metrics.Interval) else "" for gain in others]
+    table["their verdict"] = rows.get("verdict of other seeds", pandas.Series("", rows.index)).fillna("")
+    return table.set_index("advice")
