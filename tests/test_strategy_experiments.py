@@ -608,17 +608,18 @@ def test_an_ensemble_is_the_mean_probability(monkeypatch):
 def test_the_effort_counts_the_student_and_every_teacher():
     own = 3 * multiply_adds(4) * 1000 * 20
     assert lesson07_capacity.effort(4, "labels", 1000) == own
-    assert lesson07_capacity.effort(4, "36", 1000) == own + (3 * 8 + 1) * multiply_adds(36) * 9000
-    both = (3 * 8 + 1) * (multiply_adds(72) + multiply_adds(16)) * 9000
+    assert lesson07_capacity.effort(4, "36", 1000) == own + (3 * 6 + 1) * multiply_adds(36) * 9000
+    both = (3 * 6 + 1) * (multiply_adds(72) + multiply_adds(16)) * 9000
     assert lesson07_capacity.effort(4, "assistant", 1000) == lesson07_capacity.effort(4, "ensemble", 1000) == own + both
     assert lesson07_capacity.effort(8, "labels", 9000) == 3 * multiply_adds(8) * 9000 * 3
+    assert lesson07_capacity.effort(8, lesson07_capacity.LONGER, 9000) == 3 * multiply_adds(8) * 9000 * 12
 
 
 def test_no_two_cells_of_capacity_are_alike_and_every_seed_has_all():
     cells = pandas.DataFrame(lesson07_capacity.grid(range(3)))
     assert not cells.duplicated().any()
     every = cells.groupby("seed").size()
-    assert (every == 2 * (4 * 4 + 2 * 2)).all()  # 1,000 and 9,000 images; four and two sources; four and two sizes
+    assert (every == 2 * (4 * 4 + 3 * 2)).all()  # 1,000 and 9,000 images; four and three sources; four and two sizes
     assert cells["seed"].is_monotonic_increasing  # so that a process has all cells of a seed
 
 
@@ -648,7 +649,7 @@ def test_a_table_of_capacity_has_an_accuracy_for_each_cell(small, monkeypatch):
     monkeypatch.setattr(lesson07_capacity, "STUDENTS", (4, 8))
     monkeypatch.setattr(lesson07_capacity, "TEACHERS", (36, 72))
     table = lesson07_capacity.capacity(seeds=[0], many=96)
-    assert "error" not in table and len(table) == 2 * 5 * 2 and table["accuracy"].between(0, 1).all()
+    assert "error" not in table and len(table) == 2 * 6 * 2 and table["accuracy"].between(0, 1).all()
     assert table.set_index("width")["multiply_adds"].to_dict() == {4: multiply_adds(4), 8: multiply_adds(8)}
 
 

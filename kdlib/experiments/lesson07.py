@@ -205,15 +205,19 @@ def _standardised(logits: Tensor) -> Tensor:
 def train_planned(
     plans: Sequence[Plan], seed: int, rate: float, epochs: int = EPOCHS, images: int = IMAGES
 ) -> tuple[list[torch.nn.Module], PlannedLosses]:
-    """Students of one seed, one a plan, side by side, with the same first weights and the same order of the images."""
+    """Students of one seed, one a plan, side by side, with the same first weights and the same order of the images.
+
+    A single one is trained beside a copy of itself: a group of one would be computed with another rounding.
+    """
+    together = [*plans] * 2 if len(plans) == 1 else [*plans]
     dataset, teacher = fashion()
     transfer_set = dataset.train.take(images, seed=seed)
-    students = [models.build("tiny-cnn", seed=seed) for _ in plans]
+    students = [models.build("tiny-cnn", seed=seed) for _ in together]
     recipe = Recipe(epochs, BATCH_SIZE, rate, WEIGHT_DECAY, seed, bfloat16=False, augment=None)
-    losses = PlannedLosses(plans, epochs * -(-images // BATCH_SIZE))
+    losses = PlannedLosses(together, epochs * -(-images // BATCH_SIZE))
     logits = known_logits(teacher, transfer_set)
-    fit_together(students, logits, transfer_set, losses=losses, seeds=[seed] * len(plans), recipe=recipe)
-    return students, losses
+    fit_together(students, logits, transfer_set, losses=losses, seeds=[seed] * len(together), recipe=recipe)
+    return students[: len(plans)], losses
 
 
 def over_epochs(values: Sequence[Tensor], epochs: int) -> Tensor:

@@ -205,15 +205,19 @@ def _capacities() -> list[Advice]:
         words = f"{words}, {images:,} images"
         return Advice("capacity", words, over, "lesson07-capacity", key(*arm, images), key(*control, images), work)
 
+    large, middle = (lesson07_capacity.size(width)["parameters"] for width in (72, 16))
     every = []
     for images in lesson07_capacity.PASSES:
-        for width, parameters in ((4, "1.7"), (8, "6.3")):
-            name = f"{parameters} thousand parameters"
-            every.append(one(f"{name}, teacher of 471", "labels", images, (width, "72"), (width, "labels")))
-            every.append(one(f"{name}, assistant of 24", "directly", images, (width, "assistant"), (width, "72")))
-            every.append(
-                one(f"{name}, assistant of 24", "an ensemble", images, (width, "assistant"), (width, "ensemble"))
-            )
+        for width in lesson07_capacity.ASSISTED:
+            small = lesson07_capacity.size(width)["parameters"]
+            times = [f"a teacher {parameters / small:.0f} times as large" for parameters in (large, middle)]
+            between = f"an assistant in between, {large / small:.0f} times"
+            every.append(one(times[0], "labels", images, (width, "72"), (width, "labels")))
+            longer = (width, lesson07_capacity.LONGER)
+            every.append(one(times[0], "labels for four times as long", images, (width, "72"), longer))
+            every.append(one(times[0], times[1], images, (width, "72"), (width, "16")))
+            every.append(one(between, "taught directly", images, (width, "assistant"), (width, "72")))
+            every.append(one(between, "an ensemble of both", images, (width, "assistant"), (width, "ensemble")))
     return every
 
 

@@ -26,7 +26,7 @@ from kdlib.training.augmentation import checked_augment, views_of
 
 IMAGES, VIEWS, PASSES, BATCH_SIZE = 1000, 8, 40, 32
 TUNING_SEEDS, SEEDS, AGAIN = range(100, 103), range(10), range(20, 30)
-RATES = (0.007, 0.02, 0.06, 0.18)
+RATES = (0.02, 0.06, 0.18, 0.54)
 TARGETS = ("labels", "teacher sees the view", "teacher sees the image")
 GROUP = 100  # views whose mean probability is one draw of the spread
 

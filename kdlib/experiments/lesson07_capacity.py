@@ -21,12 +21,13 @@ from kdlib.sweeps import mapping
 from kdlib.sweeps.backends import Group
 
 SHAPE, BATCH_SIZE, RATE = (1, 28, 28), 32, 0.03
-MANY, TEACHER_PASSES = 9000, 8
+MANY, TEACHER_PASSES = 9000, 6
 PASSES = {1000: 20, 9000: 3}  # of a student, over so many images
 TEMPERATURE = {1000: 4.0, 9000: 2.0}
 STUDENTS, TEACHERS, ASSISTANT = (4, 8, 16, 36), (16, 36, 72), 16
 ASSISTED = (4, 8)
-RATES = (0.007, 0.02, 0.06, 0.18)
+LONGER = "labels, four times as long"
+RATES = (0.007, 0.02, 0.06, 0.18, 0.54)
 TUNING_SEEDS, SEEDS, AGAIN = range(100, 103), range(10), range(20, 30)
 NORMS = ("own", "the teacher's, frozen", "own, frozen", "the teacher's to begin with")
 
@@ -92,23 +93,27 @@ def answers(source: str, seed: int, images: int) -> Tensor:
     return taught(int(source), seed, images)
 
 
+def _passes(source: str, passes: int) -> int:
+    return 4 * passes if source == LONGER else passes
+
+
 def effort(width: int, source: str, images: int, many: int = MANY) -> int:
     """The multiply-adds of a student, and of its teachers: their training, and their answers on all images."""
     shared = source in ("assistant", "ensemble")
     widths = [TEACHERS[-1], ASSISTANT] if shared else [int(source)] if source.isdigit() else []
-    own = footprint.training_multiply_adds(size(width)["multiply_adds"], images, PASSES[images])
+    own = footprint.training_multiply_adds(size(width)["multiply_adds"], images, _passes(source, PASSES[images]))
     each = [size(width)["multiply_adds"] for width in widths]
     return own + sum(footprint.training_multiply_adds(work, many, TEACHER_PASSES) + work * many for work in each)
 
 
 def trained(width: int, source: str, images: int, seed: int, many: int = MANY, passes: int | None = None) -> Mapping:
-    """One student on the test images; `source` is "labels" or what `answers` knows."""
+    """One student on the test images; `source` is "labels", LONGER, or what `answers` knows."""
     dataset, _ = fashion()
     order = torch.randperm(many, generator=torch.Generator().manual_seed(seed))[:images]
     split, student = dataset.train.subset(order), network(width, seed)
     epochs = passes or PASSES[images]
-    if source == "labels":
-        training.train(student, split, epochs=epochs, **_common(seed))
+    if source in ("labels", LONGER):
+        training.train(student, split, epochs=_passes(source, epochs), **_common(seed))
     else:
         logits = answers(source, seed, many)[order]
         training.distill(
@@ -132,7 +137,7 @@ def by_seed(function: Callable[..., Mapping], cells: Sequence[Mapping]) -> panda
 
 def grid(seeds: Sequence[int]) -> list[dict]:
     """Every student under every teacher, and the two smallest under an assistant and an ensemble."""
-    rare = ("assistant", "ensemble")
+    rare = ("assistant", "ensemble", LONGER)
     return [
         {"width": width, "source": source, "images": images, "seed": seed}
         for seed in seeds

@@ -126,8 +126,7 @@ def _alike(rows: pandas.DataFrame) -> str:
 
 def _each(rows: pandas.DataFrame) -> str:
     return " / ".join(
-        f"over {row['over']} {_points(row['gain'])}: {row['advice']}{_doubt(row)}"
-        for _, row in rows.iterrows()
+        f"over {row['over']} {_points(row['gain'])}: {row['advice']}{_doubt(row)}" for _, row in rows.iterrows()
     )
 
 

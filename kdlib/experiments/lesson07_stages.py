@@ -29,7 +29,7 @@ TUNING_SEEDS, SEEDS, AGAIN = range(100, 103), range(10), range(20, 30)
 BESIDE = 1 / 11  # alpha of CE + 0.1 * difference, but for a factor of the whole, to which AdamW is blind
 RATES = (0.007, 0.02, 0.06, 0.18)
 LATER_RATES = (0.0003, 0.001, 0.003, 0.01, 0.03)
-FIRST_RATE = 0.06
+FIRST_RATE, HIGHER_RATE = 0.06, 0.54
 HINTED, HINT = "stages.1", "network.stages.2"  # of student and teacher, both with 7 x 7 pixels
 
 
@@ -199,6 +199,17 @@ def grids() -> Iterator[tuple[str, dict[str, float]]]:
         yield "alpha on a plateau", {"rate": rate, "start": start, "step": step}
 
 
+def beyond() -> Iterator[tuple[str, dict[str, float]]]:
+    """What lies beyond the edges of that grid on which the best settings of some arms were."""
+    rate = HIGHER_RATE
+    for arm in ("labels", "that teacher, finished first", "the course's teacher, the same loss"):
+        yield arm, {"rate": rate}
+    yield from (("constant alpha", {"rate": rate, "alpha": alpha}) for alpha in (0.75, 0.9, 1.0))
+    yield from (("alpha on a plateau", {"rate": rate, "start": start, "step": 0.1}) for start in (0.25, 0.5, 0.75))
+    for first, later_rate in ((0.25, rate), (0.5, rate), (0.75, rate), (0.75, RATES[-1])):
+        yield "hint, then distil", {"rate": FIRST_RATE, "first": first, "later_rate": later_rate}
+
+
 SETTINGS = ("rate", "first", "later_rate", "alpha", "start", "step")
 
 
@@ -223,9 +234,15 @@ def stage_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.Da
     return map_cells(functools.partial(trained, **sizes), _cells([*grids()], seeds, "validation"))
 
 
+@experiment("lesson07-stages-edge-tuning")
+def stage_edge_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
+    """The same beyond the edges of that grid."""
+    return map_cells(functools.partial(trained, **sizes), _cells([*beyond()], seeds, "validation"))
+
+
 def best_settings(arm: str) -> dict[str, float]:
     """Those of an arm with the highest mean accuracy on validation."""
-    tried = results.read("lesson07-stages-tuning")
+    tried = pandas.concat(map(results.read, ("lesson07-stages-tuning", "lesson07-stages-edge-tuning")))
     means = tried[tried["arm"] == arm].groupby([*SETTINGS])["accuracy"].mean()
     return dict(zip(SETTINGS, map(float, means.idxmax()), strict=True))
 

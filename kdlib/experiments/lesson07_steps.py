@@ -70,9 +70,7 @@ def require(names: Sequence[str]) -> None:
         )
 
 
-def compared(
-    source: str, arm: Key, control: Key, score: str = "accuracy"
-) -> tuple[metrics.Interval, int, str]:
+def compared(source: str, arm: Key, control: Key, score: str = "accuracy") -> tuple[metrics.Interval, int, str]:
     """Gain, number of pairs and source: two arms of a table, each by the values of its columns."""
     found = results.read(source)
     return paired(source, *(arm_of(source, found, key)[score] for key in (arm, control)))
@@ -189,9 +187,7 @@ def _temperatures() -> list[Step]:
 def plateau(table: pandas.DataFrame) -> tuple[float, float]:
     """The lowest and the highest temperature around the usual one up to which none is told apart from it."""
     usual = lesson02.TEMPERATURE
-    accuracy = table[table["alpha"] == lesson02.ALPHA].pivot(
-        index="seed", columns="temperature", values="accuracy"
-    )
+    accuracy = table[table["alpha"] == lesson02.ALPHA].pivot(index="seed", columns="temperature", values="accuracy")
     gains = {t: metrics.paired_interval(accuracy[t], accuracy[usual]) for t in accuracy}
     apart = [t for t, gain in gains.items() if gain.low > 0 or gain.high < 0]
     within = [t for t in gains if not any(min(t, usual) <= other <= max(t, usual) for other in apart)]
@@ -211,9 +207,7 @@ def _balances() -> list[Step]:
             f"Under a {kind} teacher ({100 * accuracy[name]:.0f} % right): alpha = {chosen[name]:g}",
             why,
             f"alpha = {chosen[other]:g}, the best under the {'weak' if kind == 'good' else 'good'} one",
-            *compared(
-                source, *({"teacher": name, "alpha": chosen[of]} for of in (name, other)), score="test"
-            ),
+            *compared(source, *({"teacher": name, "alpha": chosen[of]} for of in (name, other)), score="test"),
             "03",
         )
 
@@ -280,9 +274,7 @@ def earlier() -> pandas.DataFrame:
     alike = ({"method": of, "passes": passes} for of in ("distillation, tuned", "labels, tuned"))
     found = [("teacher", "soft targets", over, compared("lesson01-hurts", *alike)[0])]
     for method in lesson04.METHODS:
-        arms = (
-            {"method": of, "source": "trained", "epochs": lesson04.EPOCHS} for of in (method, "distillation")
-        )
+        arms = ({"method": of, "source": "trained", "epochs": lesson04.EPOCHS} for of in (method, "distillation"))
         over = "soft targets alone, of the same classes"
         found.append(("feature losses", method, over, compared("lesson04-methods", *arms)[0]))
     return pandas.DataFrame(found, columns=["topic", "advice", "over", "gain"])
