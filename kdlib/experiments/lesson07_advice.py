@@ -107,9 +107,27 @@ def _schedules() -> list[Advice]:
     return every
 
 
-def _stage(words: str, arm: str, over: str, control: str, work: Callable | None = None) -> Advice:
-    arms = ({"arm": name, **lesson07_stages.best_settings(name)} for name in (arm, control))
-    return Advice("stages", words, over, "lesson07-stages", *arms, work or _as_much(40))
+def _stage(
+    words: str,
+    arm: str,
+    over: str,
+    control: str,
+    work: Callable | None = None,
+    topic: str = "stages",
+    **settings: float,
+) -> Advice:
+    """Two arms at their best, or the control with these settings."""
+    own, other = (lesson07_stages.best_settings(name) for name in (arm, control))
+    arms = {"arm": arm, **own}, {"arm": control, **other, **settings}
+    return Advice(topic, words, over, "lesson07-stages", *arms, work or _as_much(40))
+
+
+def _faster(words: str, arm: str) -> Advice:
+    """An arm in two stages at three times the rate of its first, over one stage at that rate."""
+    rate = {"rate": lesson07_stages.RATES[-1]}
+    own, other = (lesson07_stages.best_settings(name) for name in (arm, "one stage"))
+    arms = {"arm": arm, **own, **rate}, {"arm": "one stage", **other, **rate}
+    return Advice("stages", f"{words}, three times the rate", "one stage", "lesson07-stages", *arms, _as_much(40))
 
 
 def _stages() -> list[Advice]:
@@ -120,14 +138,15 @@ def _stages() -> list[Advice]:
             "lesson07-stages", {"arm": "alpha on a plateau", **plateau, "start": 0.5, "step": 0.1},
             {"arm": "constant alpha", **plateau, "alpha": plateau_rival()}, _as_much(40),
         ),
-        _stage("raise alpha on a plateau, tuned", "alpha on a plateau", "the tuned constant", "constant alpha"),
         _stage(
-            "the teacher alone, then labels on the head", "teacher alone, then labels on the head", "one stage",
-            "one stage",
+            "raise alpha on a plateau, tuned", "alpha on a plateau", "the tuned constant", "constant alpha",
+            topic="schedules",
         ),
+        _stage("the teacher alone, then labels on the head", HEAD, "one stage", "one stage"),
         _stage("distil, then labels", "distil, then labels", "one stage", "one stage"),
         _stage(
-            "FitNets: a hint, then distil", "hint, then distil", "one stage", "one stage", _dearer(40, 2, 1)
+            "FitNets: a hint, then distil", "hint, then distil", "one stage at its rate", "one stage", _dearer(40, 2, 1),
+            rate=lesson07_stages.best_settings("hint, then distil")["later_rate"],
         ),  # once for the features, once for the logits
         _stage(
             "teach the teacher beside the student", "taught beside a teacher", "that teacher, finished first",
@@ -137,6 +156,11 @@ def _stages() -> list[Advice]:
             "teach the teacher beside the student", "taught beside a teacher", "labels alone", "labels",
             lambda: (_work(40, 0, young=40), _work(40, 0)),
         ),
+        _stage(
+            "FitNets, each tuned", "hint, then distil", "one stage", "one stage", _dearer(40, 2, 1)
+        ),
+        _faster("the teacher alone, then labels on the head", HEAD),
+        _faster("distil, then labels", "distil, then labels"),
     ]  # fmt: skip
 
 
@@ -149,6 +173,7 @@ def plateau_rival() -> float:
     return min(found[found["arm"] == "constant alpha"]["alpha"].unique(), key=lambda alpha: abs(alpha - mean))
 
 
+HEAD = "teacher alone, then labels on the head"
 SEEN, BLIND, LABELS = "teacher sees the view", "teacher sees the image", "labels"
 
 

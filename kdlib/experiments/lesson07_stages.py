@@ -252,6 +252,10 @@ def compared() -> list[tuple[str, dict[str, float]]]:
     arms = [(arm, best_settings(arm)) for arm in ARMS]
     arms += [("alpha on a plateau", {"rate": LEARNING_RATE, "start": 0.5, "step": 0.1})]
     arms += [("constant alpha", {"rate": LEARNING_RATE, "alpha": alpha}) for alpha in (0.5, 0.6, 0.7, 0.8, 0.9)]
+    # At three times the rate, too, which is that of the second stage behind a hint.
+    later = {"first": 0.9, "later_rate": LATER_RATES[0]}
+    arms += [("one stage", {"rate": RATES[-1]})]
+    arms += [(arm, {"rate": RATES[-1], **later}) for arm in FIRST if not arm.startswith("hint")]
     unlike = {
         (arm, *({**dict.fromkeys(SETTINGS, 0.0), **settings}).values()): (arm, settings) for arm, settings in arms
     }

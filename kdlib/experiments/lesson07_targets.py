@@ -127,7 +127,12 @@ def targets(seeds: Sequence[int] = SEEDS, **sizes: int) -> pandas.DataFrame:
     return _table(arms(), seeds, **sizes)
 
 
+def advised() -> list[tuple[str, str, int]]:
+    """The arms that a piece of advice names: every number of views, every number of bits, one and three classes."""
+    return [arm for arm in arms() if arm[1] == "32 bits" or (arm[0] == "0" and arm[2] in (0, 1, 3))]
+
+
 @experiment("lesson07-targets-again")
 def targets_again(seeds: Sequence[int] = AGAIN, **sizes: int) -> pandas.DataFrame:
-    """The same with ten other seeds."""
-    return targets(seeds, **sizes)
+    """Some of them with ten other seeds."""
+    return _table(advised(), seeds, **sizes)
