@@ -127,7 +127,7 @@ def _faster(words: str, arm: str) -> Advice:
     rate = {"rate": lesson07_stages.RATES[-1]}
     own, other = (lesson07_stages.best_settings(name) for name in (arm, "one stage"))
     arms = {"arm": arm, **own, **rate}, {"arm": "one stage", **other, **rate}
-    return Advice("stages", f"{words}, three times the rate", "one stage", "lesson07-stages", *arms, _as_much(40))
+    return Advice("stages", f"{words}; three times the rate", "one stage", "lesson07-stages", *arms, _as_much(40))
 
 
 def _stages() -> list[Advice]:
@@ -145,7 +145,8 @@ def _stages() -> list[Advice]:
         _stage("the teacher alone, then labels on the head", HEAD, "one stage", "one stage"),
         _stage("distil, then labels", "distil, then labels", "one stage", "one stage"),
         _stage(
-            "FitNets: a hint, then distil", "hint, then distil", "one stage at its rate", "one stage", _dearer(40, 2, 1),
+            "FitNets: a hint, then distil", "hint, then distil", "one stage at its rate", "one stage",
+            _dearer(40, 2, 1),
             rate=lesson07_stages.best_settings("hint, then distil")["later_rate"],
         ),  # once for the features, once for the logits
         _stage(
