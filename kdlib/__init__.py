@@ -11,6 +11,7 @@ _SUBMODULES = (
     "data",
     "features",
     "inference",
+    "loss_doctor",
     "losses",
     "metrics",
     "models",
