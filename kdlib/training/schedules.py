@@ -1,9 +1,9 @@
 """Temperature and alpha over training.
 
-A schedule is a callable from progress in [0, 1] (0 at the first step, 1 at the last) to a number. One that has the
-attribute `listens = True` is called with the validation accuracies of all epochs so far as well, so its value
-follows from what a checkpoint records anyway. The schedules here are small values: they compare, print and
-pickle, so they can be sent to another process.
+A schedule is a callable from progress in [0, 1] to a number: 0 at the first step, and at the last one step short of 1,
+which is the end of the training. One that has the attribute `listens = True` is called with the validation accuracies
+of all epochs so far as well, so its value follows from what a checkpoint records anyway. The schedules here are small
+values: they compare, print and pickle, so they can be sent to another process.
 """
 
 import math
