@@ -480,7 +480,7 @@ def test_the_spread_is_that_of_group_means():
     assert lesson07_augmentation.spread(logits.softmax(dim=1)) == pytest.approx(expected, rel=1e-4)
     order = torch.randperm(470, generator=torch.Generator().manual_seed(7)).numpy()
     shuffled = p[order][:400].reshape(4, 100, CLASSES).mean(axis=1).std(axis=0, ddof=1).mean()
-    assert lesson07_augmentation.teacher_spread(logits, seed=7) == pytest.approx(shuffled, rel=1e-4)
+    assert lesson07_augmentation.spread_in_random_order(logits, seed=7) == pytest.approx(shuffled, rel=1e-4)
 
 
 def test_views_of_one_seed_are_the_same_in_every_arm_and_others_with_another_seed(small, monkeypatch):

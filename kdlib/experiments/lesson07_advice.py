@@ -4,7 +4,7 @@
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pandas
@@ -13,11 +13,11 @@ from kdlib import metrics
 from kdlib.deploy import footprint
 from kdlib.experiments import lesson07_augmentation, lesson07_capacity, lesson07_stages
 from kdlib.experiments.lesson01 import fashion
+from kdlib.experiments.lesson07_steps import Key, arm_of, paired
 from kdlib.lesson import plots, results
 from kdlib.training import LEARNING_RATE
 
 SHAPE = (1, 28, 28)
-Key = Mapping[str, object]
 
 
 class Advice(NamedTuple):
@@ -158,7 +158,7 @@ def _stages() -> list[Advice]:
             lambda: (_work(40, 0, young=40), _work(40, 0)),
         ),
         _stage(
-            "FitNets, each tuned", "hint, then distil", "one stage", "one stage", _dearer(40, 2, 1)
+            "FitNets, tuned", "hint, then distil", "the tuned constant", "constant alpha", _dearer(40, 2, 1)
         ),
         _faster("the teacher alone, then labels on the head", HEAD),
         _faster("distil, then labels", "distil, then labels"),
@@ -266,16 +266,11 @@ def every() -> list[Advice]:
 
 def gain(advice: Advice, table: str | None = None) -> metrics.Interval:
     """The paired 95 % interval of the arm over its control, over the seeds of a table, by default the lesson's."""
-    found = results.read(table or advice.table)
+    source = table or advice.table
+    found = results.read(source)
     score = "test" if "test" in found else "accuracy"
-    sides = [_of(found, key).set_index("seed")[score].sort_index() for key in (advice.arm, advice.control)]
-    return metrics.paired_interval(*sides)
-
-
-def _of(table: pandas.DataFrame, key: Key) -> pandas.DataFrame:
-    for column, value in key.items():
-        table = table[table[column] == value]
-    return table
+    sides = [arm_of(source, found, key)[score] for key in (advice.arm, advice.control)]
+    return paired(source, *sides)[0]
 
 
 def verdict(interval: metrics.Interval) -> str:
