@@ -200,7 +200,6 @@ DEFECTS = [
     (weights_exchanged_by_name, {"minimum": "between", "labels": "alpha weighs the labels"}),
     (teacher_twice, {"minimum": "no start is led anywhere", "sides": "does not depend on the student", "pull": "",
                      "gradients": "the student gets none, but the teacher does"}),
-    (student_twice, {"minimum": "no start is led anywhere", "sides": "does not depend on the teacher", "pull": ""}),
     (sigmoids_as_one_distribution, {"minimum": "all sigmoids saturate at 1"}),
     (clamp_that_is_one, {"finite": "infinite at logits of 20 of the student", "pull": "exactly 0"}),
     (arguments_exchanged, {"minimum": "", "sides": "the sides are exchanged", "pull": "as everywhere",
@@ -245,6 +244,12 @@ def test_where_the_minimum_is_not_the_teacher_the_examination_says_so():
         assert examine(loss).minimum_is_teacher is False, loss.__name__
     for loss in (sides_exchanged, nan_at_equal_logits):
         assert examine(loss).minimum_is_teacher is True, loss.__name__
+
+
+def test_a_loss_of_the_student_alone_is_named_although_rounding_leaves_it_a_gradient():
+    examination = examine(student_twice)
+    assert {"minimum", "sides"} <= set(examination.complaints) and examination.minimum_is_teacher is False
+    assert "not depend on" in examination["sides"].finding and "the teacher" in examination["sides"].finding
 
 
 def test_a_loss_of_random_numbers_has_no_minimum_that_could_be_told():
@@ -392,7 +397,7 @@ def test_what_is_no_loss_is_refused():
         return z
 
     for loss, error, message in (
-        (None, TypeError, "loss must be a function of two arguments"),
+        (None, TypeError, "loss must be a function, got NoneType"),
         (nn.KLDivLoss, TypeError, "got the class KLDivLoss"),
         (lambda z: z, ValueError, "loss must take two arguments"),
         (demanding, ValueError, "loss demands margin"),

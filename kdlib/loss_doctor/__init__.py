@@ -6,6 +6,7 @@ a property of the formula: it knows no data. Every threshold is a constant in th
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -27,7 +28,7 @@ from kdlib.loss_doctor.of_sides import (
     is_only_the_student_trained,
 )
 from kdlib.loss_doctor.patient import Patient, Refusal, admitted, said
-from kdlib.training.checks import optional_boolean_rule
+from kdlib.training.checks import function_rule, optional_boolean_rule
 from kdlib.training.diagnosis.answers import Answer, Diagnosis
 from kdlib.training.objectives import Loss
 
@@ -63,7 +64,7 @@ class Examination(Diagnosis):
         return tuple(topic for topic in TOPICS if self[topic].good is False)
 
 
-def _enough_classes(name: str, value: int) -> int:
+def _enough_classes(name: str, value: Any) -> int:
     value = positive_integer(name, value)
     if not 3 <= value <= 1000:
         raise ValueError(
@@ -72,7 +73,12 @@ def _enough_classes(name: str, value: int) -> int:
     return value
 
 
-@checked(classes=_enough_classes, temperature=_checks.temperature, several_labels=optional_boolean_rule)
+@checked(
+    loss=function_rule,
+    classes=_enough_classes,
+    temperature=_checks.temperature,
+    several_labels=optional_boolean_rule,
+)
 def examine(
     loss: Loss, *, classes: int = 10, temperature: float | int = 4.0, several_labels: bool | None = None
 ) -> Examination:
