@@ -122,12 +122,11 @@ def _stage(
     return Advice(topic, words, over, "lesson07-stages", *arms, work or _as_much(40))
 
 
-def _faster(words: str, arm: str) -> Advice:
-    """An arm in two stages at three times the rate of its first, over one stage at that rate."""
-    rate = {"rate": lesson07_stages.RATES[-1]}
+def _otherwise(words: str, arm: str, rate: float, **settings: float) -> Advice:
+    """An arm in two stages with other settings than its best, over one stage at the rate of its first."""
     own, other = (lesson07_stages.best_settings(name) for name in (arm, "one stage"))
-    arms = {"arm": arm, **own, **rate}, {"arm": "one stage", **other, **rate}
-    return Advice("stages", f"{words}; three times the rate", "one stage", "lesson07-stages", *arms, _as_much(40))
+    arms = {"arm": arm, **own, "rate": rate, **settings}, {"arm": "one stage", **other, "rate": rate}
+    return Advice("stages", words, "one stage", "lesson07-stages", *arms, _as_much(40))
 
 
 def _stages() -> list[Advice]:
@@ -160,8 +159,18 @@ def _stages() -> list[Advice]:
         _stage(
             "FitNets, tuned", "hint, then distil", "the tuned constant", "constant alpha", _dearer(40, 2, 1)
         ),
-        _faster("the teacher alone, then labels on the head", HEAD),
-        _faster("distil, then labels", "distil, then labels"),
+        _stage(
+            "CE + 0.1 x squared difference, the course's teacher", "the course's teacher, the same loss",
+            "labels alone", "labels", _dearer(40, 1, 0),
+        ),
+        *(
+            _otherwise(f"{words}; three times the rate", arm, lesson07_stages.RATES[-1])
+            for words, arm in ON_LABELS.items()
+        ),
+        *(
+            _otherwise(f"{words}; half of the passes", arm, lesson07_stages.FIRST_RATE, **lesson07_stages.HALF)
+            for words, arm in ON_LABELS.items()
+        ),
     ]  # fmt: skip
 
 
@@ -175,6 +184,8 @@ def plateau_rival() -> float:
 
 
 HEAD = "teacher alone, then labels on the head"
+ON_LABELS = {"labels on the head": HEAD, "labels on all weights": "distil, then labels"}
+UNKNOWN = "not told apart"
 SEEN, BLIND, LABELS = "teacher sees the view", "teacher sees the image", "labels"
 
 
@@ -243,6 +254,7 @@ def _capacities() -> list[Advice]:
             every.append(one(times[0], "labels for four times as long", images, (width, "72"), longer))
             every.append(one(times[0], times[1], images, (width, "72"), (width, "16")))
             every.append(one(between, "taught directly", images, (width, "assistant"), (width, "72")))
+            every.append(one(between, "the assistant's size, of labels", images, (width, "assistant"), (width, "16")))
             every.append(one(between, "an ensemble of both", images, (width, "assistant"), (width, "ensemble")))
     return every
 
@@ -277,12 +289,13 @@ def verdict(interval: metrics.Interval) -> str:
     """What an interval of a gain says."""
     if interval.low > 0:
         return "helps"
-    return "hurts" if interval.high < 0 else "not told apart"
+    return "hurts" if interval.high < 0 else UNKNOWN
 
 
 def rows() -> pandas.DataFrame:
     """One row a piece of advice: the gain as an interval, a fraction; the work over that of the control; the verdict;
-    and the gain and verdict of ten other seeds, where there are some."""
+    and the gain and verdict of ten other seeds, where there are some: then both must say the same, or the verdict
+    of the row is that nothing can be told apart."""
     found = []
     for advice in every():
         here, again = gain(advice), advice.table + "-again"
@@ -292,6 +305,7 @@ def rows() -> pandas.DataFrame:
         if again in results.recorded():
             other = gain(advice, again)
             row |= {"gain of other seeds": other, "verdict of other seeds": verdict(other)}
+            row["verdict"] = verdict(here) if verdict(here) == verdict(other) else UNKNOWN
         found.append(row)
     return pandas.DataFrame(found)
 
