@@ -32,6 +32,12 @@ def kl(z, v, temperature=1.0, reduction="batchmean"):
     return F.kl_div(log_q(z, temperature), p(v, temperature), reduction=reduction)
 
 
+@functools.cache
+def examined(loss) -> Examination:
+    """By the defaults, once for all tests."""
+    return examine(loss)
+
+
 # --- defects of public code
 
 
@@ -236,14 +242,14 @@ def told(examination: Examination, topics: dict[str, str], name: str) -> None:
 
 def test_each_defect_of_public_code_is_named_by_its_line_and_by_no_other():
     for loss, topics in DEFECTS:
-        told(examine(loss), topics, loss.__name__)
+        told(examined(loss), topics, loss.__name__)
 
 
 def test_where_the_minimum_is_not_the_teacher_the_examination_says_so():
     for loss in (renormalised, maximised):
-        assert examine(loss).minimum_is_teacher is False, loss.__name__
+        assert examined(loss).minimum_is_teacher is False, loss.__name__
     for loss in (sides_exchanged, nan_at_equal_logits):
-        assert examine(loss).minimum_is_teacher is True, loss.__name__
+        assert examined(loss).minimum_is_teacher is True, loss.__name__
 
 
 def test_a_loss_of_the_student_alone_is_named_although_rounding_leaves_it_a_gradient():
@@ -263,7 +269,7 @@ def test_a_loss_of_random_numbers_has_no_minimum_that_could_be_told():
 
 def test_no_loss_of_the_library_gets_a_complaint():
     for name, loss in logit_losses().items():
-        examination = examine(loss)
+        examination = examined(loss)
         assert all(answer.good is True for answer in examination.answers), f"{name}: {examination}"
 
 
@@ -275,10 +281,10 @@ def test_a_minimum_that_is_only_up_to_scale_is_no_fault_and_is_said():
         losses.tail_bucket_loss: "only the teacher's 3 likeliest classes are told apart",
     }
     for loss, words in said.items():
-        answer = examine(loss)["minimum"]
+        answer = examined(loss)["minimum"]
         assert answer.good is True and "but not alone" in answer.finding and words in answer.finding, answer
     for loss in (losses.soft_target_loss, losses.decoupled_loss, losses.logit_mse_loss):
-        assert "not alone" not in examine(loss)["minimum"].finding
+        assert "not alone" not in examined(loss)["minimum"].finding
 
 
 def test_a_whole_loss_is_told_by_its_alpha():
