@@ -18,8 +18,8 @@ __all__ = ["Step", "TABLES", "markdown", "steps"]
 
 COMMAND = "python tools/printed_page.py"
 OF_ADVICE = (
-    "lesson07-schedules", "lesson07-schedules-tuned", "lesson07-stages-tuning", "lesson07-stages",
-    "lesson07-augmentation", "lesson07-targets", "lesson07-capacity", "lesson07-norms",
+    "lesson07-schedules", "lesson07-schedules-tuned", "lesson07-stages-tuning", "lesson07-stages-edge-tuning",
+    "lesson07-stages", "lesson07-augmentation", "lesson07-targets", "lesson07-capacity", "lesson07-norms",
 )  # fmt: skip
 TABLES = tuple(dict.fromkeys((*OF_STEPS, *OF_ADVICE)))
 SAVINGS = "stored targets"  # the topic whose controls are the dearer way: there, no difference is what one hopes for
