@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from torchvision.transforms import v2
@@ -234,11 +235,9 @@ def test_the_courses_teacher_looks_its_images_up_and_answers_views_by_their_pixe
 
 
 def test_an_augmentation_that_does_not_give_images_back_is_refused_before_anything_is_trained(calls):
-    lab = Laboratory("lesson", images=20, augmentations={"cut": lambda images: images[..., 1:], "words": "crop"})
+    lab = Laboratory("lesson", images=20, augmentations={"cut": lambda images: images[..., 1:]})
     with pytest.raises(ValueError, match="augment must take uint8 images"):
         lab.student(0, augment="cut").accuracy("test")
-    with pytest.raises(TypeError, match="augment must be a function of uint8 images, got str 'crop'"):
-        lab.student(0, augment="words").accuracy("test")
     assert not lab.looks and not calls
 
 
@@ -299,3 +298,39 @@ def test_a_rehearsal_tells_the_new_settings_apart_and_writes_them_into_its_recor
     lines = repr(lab).splitlines()
     for said in ("augment='my own'", "temperature=10.0, temperature_end=1.0", "second_stage=0.25"):
         assert f"  method='distillation', {said}: seeds 0, measured on test" in lines, lines
+
+
+# ------------------------------------------------------------------ what is refused
+
+
+def test_what_is_no_function_by_a_name_is_refused_at_once():
+    network = fresh(0)
+    refused = [
+        ({"augmentations": [CROP]}, "augmentations must be a dictionary of functions by name, got list"),
+        ({"augmentations": CROP}, "augmentations must be a dictionary of functions by name, got function"),
+        ({"augmentations": {"flip": "flip"}}, r"augmentations\['flip'\] must be a function, got str"),
+        ({"augmentations": {"flip": v2.RandomHorizontalFlip}}, "the class RandomHorizontalFlip: give one of it"),
+        ({"augmentations": {1: CROP}}, "augmentations must have names that are strings"),
+        ({"teachers": {"mine": network}}, r"teachers\['mine'\] must be a function from a split to its logits, got "),
+        ({"networks": {"mine": network}}, r"networks\['mine'\] must be a function from the seed to a network, got "),
+        ({"networks": {0: fresh, 1: fresh}}, "networks must have names that are strings"),
+        ({"schedules": "yes"}, "schedules must be True or False, got str 'yes'"),
+    ]
+    for arguments, message in refused:
+        [name] = arguments
+        # The hook of the tests looks at annotations before the function itself does.
+        with pytest.raises(TypeError, match=f"{message}|whilst typechecking parameter '{name}'"):
+            Laboratory("ci", **arguments)
+    for names in ("crop", [1, 2]):
+        with pytest.raises(TypeError, match="augmentations must have names that are strings"):
+            Rehearsal(augmentations=names)
+
+
+def test_views_that_the_seed_does_not_repeat_are_refused_for_the_students_of_a_seed_would_not_share_them():
+    def by_numpy(image):
+        return image.roll(int(np.random.default_rng().integers(-9, 9)), dims=-1)
+
+    lab = Laboratory("ci", augmentations={"by numpy": by_numpy, "flip": v2.RandomHorizontalFlip()})
+    with pytest.raises(ValueError, match=r"augmentations\['by numpy'\] .* PyTorch's random numbers, not .* numpy"):
+        lab.student(0, augment="by numpy").accuracy("validation")
+    assert lab.student(0, augment="flip").accuracy("validation") > 0

@@ -32,6 +32,8 @@ from kdlib.lesson.laboratory_settings import (
     Setting,
     Settings,
     all_settings,
+    functions,
+    names,
     refuse_half_said,
     with_effect,
 )
@@ -168,11 +170,12 @@ class Laboratory(Room):
         networks: by name, functions of the seed that give the network to be trained, of which a copy is taken; the
             setting `network` chooses one, the first being taken where nothing is said. By default every student is a
             tiny-cnn with weights of its seed, and there is no such setting.
-        augmentations: by name, functions of a uint8 batch, or of an image, such as a transform of torchvision v2. The
-            setting `augment` chooses one: the student then learns from stored views of its images, eight of each,
-            which its teacher is asked about. A pass over them stands for eight epochs; epochs that are no multiple of
-            eight are rounded to the nearest, and for fewer than eight there are as many views as epochs, and one
-            pass. By default there are none, and no such setting.
+        augmentations: by name, functions of a uint8 batch, or of an image, such as a transform of torchvision v2, that
+            draw by PyTorch's random numbers, which the seed repeats. The setting `augment` chooses one: the student
+            then learns from stored views of its images, eight of each, which its teacher is asked about. A pass over
+            them stands for eight epochs; epochs that are no multiple of eight are rounded to the nearest, and for
+            fewer than eight there are as many views as epochs, and one pass. By default there are none, and no such
+            setting.
         schedules: whether the temperature may go in a straight line to `temperature_end`, and the student may spend
             the share `second_stage` of its epochs, at the end, on labels alone at a tenth of the learning rate (at
             least one epoch in each stage; of views, a pass). By default not, and there are no such settings.
@@ -183,8 +186,14 @@ class Laboratory(Room):
     Raises:
         ValueError: an unknown profile or setting, no teacher, no network, features or an augmentation called "none",
             or numbers that are not allowed.
+        TypeError: something else than functions by name.
     """
 
+    @checked(
+        teachers=functions(" from a split to its logits"), networks=functions(" from the seed to a network"),
+        features=functions(" from (split, weight, seed) to feature terms"), augmentations=functions(),
+        schedules=_checks.boolean, quantised=_checks.boolean,
+    )  # fmt: skip
     def __init__(
         self,
         profile: str | profiles.Profile | None = None,
@@ -199,9 +208,9 @@ class Laboratory(Room):
         quantised: bool = False,
         settings: Iterable[str] | None = None,
     ) -> None:
-        teachers = {COURSE_TEACHER: course_teacher} if teachers is None else dict(teachers)
-        features, augmentations = dict(features or {}), dict(augmentations or {})
-        self._networks = {STUDENT: _tiny_cnn} if networks is None else dict(networks)
+        teachers = {COURSE_TEACHER: course_teacher} if teachers is None else teachers
+        features, augmentations = features or {}, augmentations or {}
+        self._networks = {STUDENT: _tiny_cnn} if networks is None else networks
         for name, given in {"teachers": teachers, "networks": self._networks}.items():
             if not given:
                 raise ValueError(f"{name}={{}}: there must be one at least")
@@ -290,6 +299,10 @@ class Rehearsal(Room):
         teachers, features, networks, augmentations: their names.
     """
 
+    @checked(
+        teachers=names, features=names, networks=names, augmentations=names, schedules=_checks.boolean,
+        quantised=_checks.boolean,
+    )  # fmt: skip
     def __init__(
         self,
         *,

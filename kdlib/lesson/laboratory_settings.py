@@ -1,8 +1,10 @@
 """What may be chosen in a laboratory, what is allowed, and which choices have an effect beside the others."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from torch import nn
 
 from kdlib import _checks, training
 
@@ -116,6 +118,37 @@ def all_settings(
     for name, value in {"images": images, "epochs": epochs}.items():
         settings[name].checked(name, value)
     return settings
+
+
+def names(name: str, value: Any) -> tuple[str, ...]:
+    """A rule: names, of which a setting chooses one; two numbers would be taken for a range."""
+    found = () if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)
+    if not all(isinstance(one, str) for one in found) or (value and not found):
+        raise TypeError(f"{name} must have names that are strings, such as 'my own', got {value!r:.80}")
+    return found
+
+
+def functions(takes: str = "") -> Callable[[str, Any], dict[str, Callable] | None]:
+    """A rule: a dictionary of functions by name, or None.
+
+    Args:
+        takes: what each function takes and gives, where a network is none of them although it can be called.
+    """
+
+    def rule(name: str, value: Any) -> dict[str, Callable] | None:
+        if value is None:
+            return None
+        if not isinstance(value, Mapping):
+            raise TypeError(f"{name} must be a dictionary of functions by name, got {type(value).__name__}")
+        names(name, value)
+        for key, function in value.items():
+            is_class = isinstance(function, type) and issubclass(function, nn.Module)
+            if is_class or not callable(function) or (takes and isinstance(function, nn.Module)):
+                got = f"the class {function.__name__}: give one of it" if is_class else type(function).__name__
+                raise TypeError(f"{name}[{key!r}] must be a function{takes}, got {got}")
+        return dict(value)
+
+    return rule
 
 
 def refuse_half_said(chosen: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor, nn
 
 from kdlib import data, training
@@ -16,6 +17,7 @@ from kdlib.training.schedules import linear
 LogitsOf = Callable[[ImageSplit], Tensor]  # a teacher: the logits of a split, a row an image
 TermsOf = Callable[[ImageSplit, float, int], list[FeatureTerm]]  # of the student's images, the weight and the seed
 VIEWS = 8
+REPEATED = 50  # so many images are augmented twice, to see whether the seed repeats their views
 ON_LABELS = 0.1  # the learning rate of a second stage, as a share of the first one's
 
 
@@ -78,6 +80,7 @@ class Trainer:
         if augment == NO_AUGMENTATION:
             return transfer_set, epochs
         draw = checked_augment(self._augmentations[augment], transfer_set)
+        _refuse_other_random_numbers(augment, draw, transfer_set.subset(slice(REPEATED)), seed)
         views = min(VIEWS, epochs)
         return views_of(transfer_set, draw, views, seed), (epochs + views // 2) // views
 
@@ -87,6 +90,16 @@ class Trainer:
         if key not in self._targets:
             self._targets[key] = self._teachers[name](transfer_set)
         return self._targets[key]
+
+
+def _refuse_other_random_numbers(name: str, draw: Augment, images: ImageSplit, seed: int) -> None:
+    """Students of one seed share their views, which only numbers that the seed repeats can give."""
+    first, second = (views_of(images, draw, 1, seed).images for _ in range(2))
+    if not torch.equal(first, second):
+        raise ValueError(
+            f"augmentations[{name!r}] gives other views of the same images after the same torch.manual_seed: it must "
+            "draw by PyTorch's random numbers, not by those of numpy or random"
+        )
 
 
 def _stages(passes: int, share: float) -> tuple[int, int]:
