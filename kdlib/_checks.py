@@ -153,6 +153,16 @@ def several_logits(name: str, value: Any) -> Tensor:
     return value
 
 
+def many_logits(name: str, value: Any) -> Tensor:
+    """Logits of at least three classes: two that are standardised are 1 and -1, whatever the network says."""
+    if logits(name, value).shape[1] < 3:
+        raise ValueError(
+            f"{name} must have at least 3 classes, got shape {tuple(value.shape)}: two logits standardise to 1 and -1, "
+            "whatever they were, which trains nothing; take soft_target_loss"
+        )
+    return value
+
+
 def same_shape(first: str, second: str) -> Callable[[dict], None]:
     """Relation: two tensors have one shape and lie on one device."""
 

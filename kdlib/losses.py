@@ -12,7 +12,7 @@ Pure functions of a batch.  All of them
   accelerator would stall it at every step.
 
 Words: z are the student's logits, v the teacher's, T the temperature, N the number of classes (at least two
-where a softmax is taken).
+where a softmax is taken, three where logits are standardised).
 """
 
 import math
@@ -277,7 +277,7 @@ def multilabel_distillation_loss(
     return temperature**2 * divergence(student, teacher)
 
 
-@_loss(logits=_checks.several_logits, temperature=_checks.temperature)
+@_loss(logits=_checks.many_logits, temperature=_checks.temperature)
 def standardised_loss(
     student_logits: Float[Tensor, "batch classes"],
     teacher_logits: Float[Tensor, "batch classes"],
@@ -290,7 +290,7 @@ def standardised_loss(
 
     It is 0 for every student whose row is an increasing affine map of the teacher's (z = a v + b, a > 0): how
     confident the student is, is left to the labels, and at alpha = 1 to nobody.  The gradient falls as
-    1 / std(z).  Two classes standardise to 1 and -1, whatever they were: no gradient is left.
+    1 / std(z).  Two classes are refused: they standardise to 1 and -1, whatever they were, without gradient.
 
     A standard deviation below 1e-3 counts as 1e-3, which bounds the gradient: a row of equal logits becomes
     zeros, and still learns.

@@ -161,7 +161,7 @@ def test_labels_that_do_not_fit_are_refused():
 
 def test_a_softmax_over_one_class_is_refused():
     for name in set(TWO_LOGITS) - {"logit_mse_loss", "cosine_logit_loss", "multilabel_distillation_loss"}:
-        with pytest.raises(ValueError, match="at least 2 classes"):
+        with pytest.raises(ValueError, match="at least [23] classes"):
             TWO_LOGITS[name](STUDENT[:, :1], TEACHER[:, :1])
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import cosine as cosine_distance
@@ -247,6 +247,7 @@ same_shape_logits = st.tuples(st.integers(1, 5), st.integers(2, 6)).flatmap(
 @settings(deadline=None, max_examples=60 * len(DIVERGENCES))
 @given(pair=same_shape_logits, name=st.sampled_from(list(DIVERGENCES)))
 def test_never_negative(pair, name):
+    assume(pair[0].shape[1] > 2 or not name.startswith("standardised"))  # which refuses two classes
     assert DIVERGENCES[name](*map(torch.from_numpy, pair)).item() >= -1e-9
 
 

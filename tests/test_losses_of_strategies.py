@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import rel_entr, softmax
+from torch import nn
 
-from kdlib import losses
+from kdlib import data, losses, training
 
 torch.set_num_threads(1)
 
@@ -100,18 +101,24 @@ def test_a_confident_student_gets_the_smaller_gradient():
         torch.testing.assert_close(found, slope / factor)
 
 
-def test_two_classes_leave_standardised_loss_the_order_and_no_gradient():
-    student, teacher = (
-        torch.tensor([[3.0, -1.0], [0.2, 0.5]], requires_grad=True),
-        torch.tensor([[9.0, 0], [0, 1]]),
-    )
-    value = losses.standardised_loss(student, teacher)
-    assert value.item() == pytest.approx(0, abs=1e-6)
-    torch.testing.assert_close(gradient(value, student), torch.zeros(2, 2), atol=1e-6, rtol=0)
-    p, q = softmax([0.5, -0.5]), softmax([-0.5, 0.5])
-    assert losses.standardised_loss(student.flip(1), teacher).item() == pytest.approx(
-        4 * rel_entr(p, q).sum()
-    )
+def test_two_classes_which_standardise_to_the_same_two_numbers_are_refused_and_not_trained_on_rounding():
+    binary = data.ImageSplit(torch.randint(0, 256, (8, 1, 4, 4), dtype=torch.uint8), torch.arange(8) % 2)
+    student = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+    before = student[1].weight.detach().clone()
+    with pytest.raises(
+        ValueError,
+        match=r"student_logits must have at least 3 classes, got shape \(2, 2\): .* trains nothing",
+    ):
+        training.distill(
+            student,
+            torch.randn(8, 2),
+            binary,
+            epochs=1,
+            alpha=1,
+            loss=losses.standardised_loss,
+            progress=False,
+        )
+    assert torch.equal(student[1].weight, before)
 
 
 def test_equal_logits_stand_for_a_uniform_guess_and_still_learn():
