@@ -3,6 +3,7 @@
 import random
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torchvision.transforms import v2
@@ -93,9 +94,19 @@ REPAIR_ANNEALING = Answers(
         "along a cosine": lambda s, e, n: s + (e - s) * np.sin(np.linspace(0, np.pi / 2, n)) ** 2,
         "is a single number; it should be of shape (5,)": lambda s, e, n: (s + e) / 2,
         "contains 10 where 1 should be": lambda s, e, n: np.full(n, 10.0),
+        "a generator comes back; return a list": lambda s, e, n: (t for t in by_steps(s, e, n)),
+        "a map comes back; return a list": lambda s, e, n: map(float, by_steps(s, e, n)),
+        "a dict comes back; return a list": lambda s, e, n: dict(enumerate(by_steps(s, e, n))),
+        "a function comes back; return a list": lambda s, e, n: lambda epoch: by_steps(s, e, n)[epoch],
+        "the list holds a str where a number": lambda s, e, n: [str(t) for t in by_steps(s, e, n)],
+        "the list holds a list where a number": lambda s, e, n: [[t] for t in by_steps(s, e, n)],
     },
-    right=[lambda s, e, n: np.linspace(s, e, n), lambda s, e, n: torch.linspace(s, e, n), by_steps, by_the_schedule],
-)
+    right=[
+        lambda s, e, n: np.linspace(s, e, n), lambda s, e, n: torch.linspace(s, e, n), by_steps, by_the_schedule,
+        lambda s, e, n: torch.linspace(s, e, n, requires_grad=True), lambda s, e, n: [*torch.linspace(s, e, n)],
+        lambda s, e, n: pd.Series(by_steps(s, e, n)),
+    ],
+)  # fmt: skip
 
 # ------------------------------------------------------------------ teacher_spread
 
@@ -220,6 +231,10 @@ def in_the_images_themselves(images):
     return images
 
 
+def mixed_up(images):
+    return as_bytes(images.float().lerp(images[torch.randperm(len(images))].float(), 0.3))
+
+
 def seeded(images):
     torch.manual_seed(1)
     return random_shift(images)
@@ -263,9 +278,11 @@ MY_AUGMENTATION = Answers(
         "no nearer to their images than to other ones": lambda images: images.roll(1, 0),
         "two calls give the same views": lambda images: images.flip(-1),
         "set no seed in it": seeded,
+        "a view shows other images of the batch as well": mixed_up,
+        "RandomHorizontalFlip is a class: make one of it": v2.RandomHorizontalFlip,
         "equal images of a batch get equal views": v2.RandomErasing(p=1.0),
         "draw for each image, not once": lambda images: as_bytes(images * (0.6 + 0.8 * torch.rand(()))),
-        "torch.manual_seed does not repeat the views": by_numpy,
+        "the same torch.manual_seed gives other views": by_numpy,
         "not those of numpy or random": by_python,
         "changes its inputs in place": in_the_images_themselves,
         "That was seen for images of shape (1, 1, 28, 28)": without_the_axis_of_one_image,

@@ -5,13 +5,14 @@ docstrings.
 """
 
 import math
+from numbers import Real
 
 import numpy as np
 import torch
 
 from kdlib.lesson.exercises._core import exercise
 from kdlib.lesson.exercises._inputs import logits
-from kdlib.lesson.exercises._observe import is_unfinished
+from kdlib.lesson.exercises._observe import Complaint, is_unfinished
 
 # ------------------------------------------------------------------------------------ an annealing to repair
 
@@ -24,7 +25,22 @@ def _annealings():
 def _temperatures(function, start, end, epochs):
     """Probe: the temperatures, whether they come in a list, a tuple, an array or a tensor."""
     result = function(start, end, epochs)
-    return result if is_unfinished(result) else {"list of temperatures": np.asarray(result, dtype=float)}
+    if is_unfinished(result):
+        return result
+    if not hasattr(result, "__getitem__") and not isinstance(result, Real) or isinstance(result, str | dict):
+        raise Complaint(f"{_with_article(type(result).__name__)} comes back; return a list of numbers")
+    parts = result.tolist() if isinstance(result, torch.Tensor | np.ndarray) else result
+    if np.iterable(parts) and (kinds := {type(part).__name__ for part in parts if not _is_number(part)}):
+        raise Complaint(f"the list holds {_with_article(min(kinds))} where a number should be")
+    return {"list of temperatures": np.array(parts, dtype=float)}
+
+
+def _is_number(part):
+    return isinstance(part, Real) or isinstance(part, torch.Tensor | np.ndarray) and part.ndim == 0
+
+
+def _with_article(kind):
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 def _published(start, end, epochs):

@@ -36,6 +36,7 @@ class _Trial:
     next_views: torch.Tensor  # by the next call
     repeated: torch.Tensor  # after the seed of the first call
     of_equal_images: torch.Tensor
+    in_other_company: torch.Tensor  # the first image among others, after the seed of the first call
     of_the_board: torch.Tensor
 
     @classmethod
@@ -44,8 +45,10 @@ class _Trial:
         first, second = _views(function, images), _views(function, images)
         torch.manual_seed(0)
         repeated = _views(function, images)
+        torch.manual_seed(0)
+        company = _views(function, torch.cat([images[:1], 255 - images[1:]]))
         equal, board = images[:1].repeat(MANY, 1, 1, 1), _board(images).repeat(MANY, 1, 1, 1)
-        return cls(images, first, second, repeated, _views(function, equal), _views(function, board))
+        return cls(images, first, second, repeated, _views(function, equal), company, _views(function, board))
 
 
 def _views(function, images):
@@ -92,6 +95,19 @@ def _distances(views, images):
     return torch.minimum(*((views - one).abs().mean(dim=(2, 3, 4)) for one in (images, 255 - images)))
 
 
+def _are_equal(trial):
+    return torch.equal(trial.of_equal_images, trial.of_equal_images[:1].expand_as(trial.of_equal_images))
+
+
+def _are_mixed(trial):
+    """Whether equal images give equal views although there is more than one draw: what is drawn is other images."""
+    return _are_equal(trial) and not torch.equal(trial.in_other_company[0], trial.views[0])
+
+
+def _mixture(images):
+    return (0.7 * images + 0.3 * images[torch.randperm(len(images))]).to(torch.uint8)
+
+
 def _one_shift(images):
     down, right = torch.randint(-3, 4, (2,)).tolist()
     return images.roll((down, right), dims=(2, 3))
@@ -124,7 +140,7 @@ _LACKS_FORM = {
 _LACKS = {
     "the images come back as they were":
         (lambda trial: torch.equal(trial.views, trial.images), torch.clone),
-    "hardly anything but one grey is left of each image: were numbers from 0 to 1 made uint8, which is 0 or 1?":
+    "hardly anything but one grey is left of each image, as where numbers from 0 to 1 are made uint8, which is 0 or 1":
         (_is_flat, _zeros_and_ones),
     "the views are no nearer to their images than to other ones: no picture is left, or the images changed places":
         (_is_lost, _noise),
@@ -132,16 +148,19 @@ _LACKS = {
         (_wraps, _brighter_beyond_the_end),
     "two calls give the same views: draw anew in each call, and set no seed in it":
         (lambda trial: torch.equal(trial.views, trial.next_views), lambda images: images.flip(-1)),
+    "a view shows other images of the batch as well, as MixUp does: its label would be wrong in part":
+        (_are_mixed, _mixture),
     "equal images of a batch get equal views: draw for each image, not once for the batch":
-        (lambda trial: torch.equal(trial.of_equal_images, trial.of_equal_images[:1].expand_as(trial.of_equal_images)),
-         _one_shift),
-    "torch.manual_seed does not repeat the views: take PyTorch's random numbers, not those of numpy or random":
+        (_are_equal, _one_shift),
+    "the same torch.manual_seed gives other views: take PyTorch's random numbers, not those of numpy or random":
         (lambda trial: not torch.equal(trial.views, trial.repeated), _by_numpy),
 }  # fmt: skip
 
 
 def _what_views_lack(function, images):
     """Probe: complains of the first thing that the views lack."""
+    if isinstance(function, type):
+        raise Complaint(f"{function.__name__} is a class: make one of it, {function.__name__}(...), and hand that over")
     views = _views(function, images)
     if is_unfinished(views):
         return views
