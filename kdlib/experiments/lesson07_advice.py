@@ -164,11 +164,11 @@ def _stages() -> list[Advice]:
             "labels alone", "labels", _dearer(40, 1, 0),
         ),
         *(
-            _otherwise(f"{words}; three times the rate", arm, lesson07_stages.RATES[-1])
+            _otherwise(f"{words}, three times the rate", arm, lesson07_stages.RATES[-1])
             for words, arm in ON_LABELS.items()
         ),
         *(
-            _otherwise(f"{words}; half of the passes", arm, lesson07_stages.FIRST_RATE, **lesson07_stages.HALF)
+            _otherwise(f"{words}, half of the passes", arm, lesson07_stages.FIRST_RATE, **lesson07_stages.HALF)
             for words, arm in ON_LABELS.items()
         ),
     ]  # fmt: skip

@@ -254,10 +254,10 @@ def compared() -> list[tuple[str, dict[str, float]]]:
     arms += [("alpha on a plateau", {"rate": LEARNING_RATE, "start": 0.5, "step": 0.1})]
     arms += [("constant alpha", {"rate": LEARNING_RATE, "alpha": alpha}) for alpha in (0.5, 0.6, 0.7, 0.8, 0.9)]
     # At three times the rate, too, which is that of the second stage behind a hint.
-    later = {"first": 0.9, "later_rate": LATER_RATES[0]}
-    arms += [("one stage", {"rate": RATES[-1]})]
+    hint_rate = best_settings("hint, then distil")["later_rate"]
+    arms += [("one stage", {"rate": rate}) for rate in (RATES[-1], FIRST_RATE, hint_rate)]
     with_labels = [arm for arm in FIRST if not arm.startswith("hint")]
-    arms += [(arm, {"rate": RATES[-1], **later}) for arm in with_labels]
+    arms += [(arm, best_settings(arm) | {"rate": RATES[-1]}) for arm in with_labels]
     # Validation chose the second stage that does least; here is one that does something.
     arms += [(arm, {"rate": FIRST_RATE, **HALF}) for arm in with_labels]
     unlike = {
