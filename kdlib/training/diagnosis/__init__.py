@@ -80,7 +80,7 @@ def examine(
             open whether it sees what it knows.
         baseline: the same student trained on the labels alone, or its logits on `held_out`.
         transfer_set: the images that the student learned from.
-        held_out: images that none of the three learned from, such as a validation split.
+        held_out: at least 20 images that none of the three learned from, such as a validation split.
         temperature, alpha, loss, task_loss: those of the distillation, as `does_the_term_reach_the_student` takes them.
         teacher_logits: what was stored and learned from, a row for each image of `transfer_set`, where that was so.
         expected: the accuracy in [0, 1] that is known of the teacher on images like `held_out`.
@@ -89,6 +89,7 @@ def examine(
     Raises:
         ValueError: as the six functions.
     """
+    inputs.refuse_the_same_images(transfer_set, held_out)
     network = teacher if isinstance(teacher, nn.Module) else None
     on_transfer, on_held_out = (teacher, teacher) if network is not None else teacher
     on_transfer = inputs.logits_on("teacher", on_transfer, transfer_set)

@@ -1,7 +1,9 @@
 """What the questions take, checked, and the logits that a network or a tensor stands for."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +15,10 @@ from kdlib.training.checks import teacher_rule
 
 # Three differences hardly show their spread, fewer do not at all.
 FEWEST_SEEDS, ADVISED_SEEDS = 3, 5
+# With fewer images an interval of zero width, or a share of all, is a matter of chance.
+FEWEST_IMAGES = 20
+# So many of the held-out images may be among those that were learned from: published sets share a few with themselves.
+LARGEST_OVERLAP = 0.1
 # By which share of the largest logit two answers about one image may differ: 16 and 8 bits round by up to .02, while
 # another batch, view or image changes several times that.
 ROUNDING = 0.05
@@ -33,6 +39,10 @@ def stored_logits(name: str, value: Any) -> Tensor:
     """A rule: logits (n, classes) as a tensor or NumPy array, and no network."""
     if isinstance(value, nn.Module):
         raise TypeError(f"{name} must be logits (n, classes), got the network {type(value).__name__}")
+    if not isinstance(value, Tensor | np.ndarray):
+        raise TypeError(
+            f"{name} must be logits (n, classes), a tensor or NumPy array, got {type(value).__name__}"
+        )
     return _checks.several_logits(name, teacher_rule(name, value))
 
 
@@ -65,9 +75,11 @@ def network_or_pair(name: str, value: Any) -> nn.Module | tuple[Tensor, Tensor]:
 
 def accuracies(name: str, value: Any) -> list[float]:
     """A rule: shares in [0, 1], one for each seed."""
-    if isinstance(value, str) or not hasattr(value, "__len__"):
-        raise TypeError(f"{name} must be a list of accuracies, one for each seed, got {type(value).__name__}")
     numbers = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(numbers, str) or not isinstance(
+        numbers, Sequence
+    ):  # a set or a dictionary has not the seeds' order
+        raise TypeError(f"{name} must be a list of accuracies, one for each seed, got {type(value).__name__}")
     shares = [_checks.fraction(f"{name}[{seed}]", number) for seed, number in enumerate(numbers)]
     if len(shares) < FEWEST_SEEDS:
         raise ValueError(
@@ -92,7 +104,8 @@ def logits_on(name: str, source: nn.Module | Tensor, split: ImageSplit) -> Tenso
     """Finite logits on the CPU, one row for each image; of a network in eval mode, which is left where it was.
 
     Raises:
-        ValueError: another number of rows, numbers that are not finite, labels that are none of the classes.
+        ValueError: another number of rows, fewer than two classes, numbers that are not finite, labels that are none
+            of the classes.
     """
     if isinstance(source, nn.Module):
         with on_device(source, pick_device()):
@@ -103,9 +116,13 @@ def logits_on(name: str, source: nn.Module | Tensor, split: ImageSplit) -> Tenso
         raise ValueError(
             f"{name} must give one row of logits for each of the {len(split)} images, got shape {tuple(logits.shape)}"
         )
+    if logits.shape[1] < 2:
+        raise ValueError(f"{name} must have at least 2 classes, got logits of shape {tuple(logits.shape)}")
     _checks.all_finite(f"logits of {name}", logits)
     if split.has_classes:
-        _checks.labels_fit(split.labels, tuple(logits.shape))
+        _checks.labels_fit(
+            split.labels, tuple(logits.shape), name=f"labels of the images that {name} is asked about"
+        )
     return logits
 
 
@@ -124,6 +141,17 @@ def same_classes(**logits: Tensor) -> None:
         )
 
 
-def spread(length: int, count: int) -> Tensor:
+def refuse_the_same_images(transfer_set: ImageSplit, held_out: ImageSplit) -> None:
+    """What is measured on images that were learned from says nothing of others."""
+    learned = {hash(image.tobytes()) for image in transfer_set.images.numpy()}
+    again = sum(hash(image.tobytes()) in learned for image in held_out.images.numpy())
+    if again > LARGEST_OVERLAP * len(held_out) and transfer_set.images.shape[1:] == held_out.images.shape[1:]:
+        raise ValueError(
+            f"held_out must hold images that the student did not learn from, got {again} of {len(held_out)} that are "
+            "in transfer_set: give a validation split"
+        )
+
+
+def evenly(length: int, count: int) -> Tensor:
     """Positions of up to `count` rows, evenly spread: they meet every class also where images are sorted by class."""
     return torch.linspace(0, length - 1, min(count, length)).round().long()

@@ -74,7 +74,7 @@ def _more_seeds(mean: float, spread: float, count: int) -> str:
         )
     wanted = max(needed, count + 1, ADVISED_SEEDS)
     return (
-        f"Train about {wanted} seeds to tell a difference of {100 * mean:+.2f} points from 0 (four times in five, by "
+        f"Train about {wanted} seeds to tell a difference of {100 * mean:+.2g} points from 0 (four times in five, by "
         "((z(.975) + z(.8)) * s / d)^2 + z(.975)^2 / 2), or call it none."
     )
 

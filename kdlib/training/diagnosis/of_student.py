@@ -17,11 +17,13 @@ from kdlib.training.calls import chosen, wanted
 from kdlib.training.checks import function_rule, teacher_rule
 from kdlib.training.diagnosis.answers import Answer, percent
 from kdlib.training.diagnosis.inputs import (
+    FEWEST_IMAGES,
+    evenly,
     logits_on,
     network_or_pair,
     one_class_an_image,
+    refuse_the_same_images,
     same_classes,
-    spread,
 )
 from kdlib.training.objectives import Loss, TaskLoss
 
@@ -34,8 +36,13 @@ STRONGEST_SHARE = 0.98
 HIDDEN_ALPHA = 0.5
 # Images in the one batch whose gradients are compared: some losses compare each image with each other.
 WEIGHED = 1_000
-# Below this size T times the difference of the softened probabilities is rounding, not something to learn.
+# Below this size the difference of the softened probabilities, times T where that is above 1, is rounding, not
+# something to learn.
 THERE_ALREADY = 1e-3
+# A gradient that is smaller than this part of T^2 * KL's is rounding: a mean over a thousand classes is a thousandth.
+LOST = 1e-6
+# The cosine between the gradients of a loss and of T^2 * KL: each of the library's losses is above 0.
+OPPOSED = -0.2
 # Students of the course that gain by distillation agree with their teacher on more than this of what they learned from.
 FOLLOWS = 0.9
 # By so much agreement may fall on other images: for the course's students it falls by .14 after 1,000 images, and by
@@ -54,6 +61,7 @@ _HIDDEN = (
     'Sum KL over the classes (reduction="batchmean", not "mean") and multiply it by T^2, or raise alpha until the term '
     "acts like the one that was asked for."
 )
+_AWAY = "Look for a minus that is missing or too many: each step leads away from the teacher's answers."
 _UNDERFITS = (
     "Let it learn more: more epochs, a higher learning rate, a lower temperature; if that does not help, it is too "
     "small for this teacher."
@@ -84,7 +92,8 @@ def does_the_term_reach_the_student(
 
     z are the student's logits on up to 1,000 images of `split`, in eval mode. The labels' gradient vanishes once they
     are learned by heart, whatever the teacher's weight. So `loss` is also compared with T^2 * KL: with r, the ratio of
-    the norms of the two gradients, it acts like T^2 * KL with alpha * r / (alpha * r + 1 - alpha) in place of alpha.
+    the norms of the two gradients, it acts like T^2 * KL with alpha * r / (alpha * r + 1 - alpha) in place of alpha. A
+    gradient that points the other way leads away from the teacher.
 
     A share near 1 is no fault where the teacher is good; the finding says so.
 
@@ -104,31 +113,47 @@ def does_the_term_reach_the_student(
     offered = {"temperature": lambda: temperature, "labels": lambda: labels}
     z, v = logits_on("student", student, split), logits_on("teacher", teacher, split)
     same_classes(student=z, teacher=v)
-    rows = spread(len(split), WEIGHED)
+    rows = evenly(len(split), WEIGHED)
     z, v, labels = z[rows], v[rows], split.labels[rows]
-    distill = _gradient("loss", lambda logits: loss(logits, v, **chosen(asked, offered)), z)
-    task = _gradient("task_loss", lambda logits: task_loss(logits, labels), z)
+    distill = _gradient("loss", lambda logits: loss(logits, v.clone(), **chosen(asked, offered)), z)
+    task = _gradient("task_loss", lambda logits: task_loss(logits, labels.clone()), z)
     usual = _gradient("loss", lambda logits: soft_target_loss(logits, v, temperature), z)
-    return Answer("Does the teacher's term reach the student?", *_weighed(distill, task, usual, alpha))
+    norms = [len(z) ** 0.5 * gradient.norm().item() for gradient in (distill, task, usual)]
+    agreement_of_gradients = F.cosine_similarity(distill.flatten(), usual.flatten(), dim=0, eps=1e-30).item()
+    return Answer(
+        "Does the teacher's term reach the student?",
+        *_weighed(*norms, alpha, agreement_of_gradients, THERE_ALREADY * min(temperature, 1)),
+    )
 
 
-def _gradient(name: str, term: Loss, logits: Tensor) -> float:
-    """The norm of the gradient of a term on the logits, for a mean over images as large as an image's; 0 where it does
-    not depend on them."""
+def _gradient(name: str, term: Loss, logits: Tensor) -> Tensor:
+    """The gradient of a term on the logits; 0 where it does not depend on them."""
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[]):
         logits = logits.clone().requires_grad_()
         value = term(logits)
-        if not isinstance(value, Tensor) or value.ndim:
-            got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        if not isinstance(value, Tensor) or value.ndim or value.is_complex():
+            got = (
+                f"{value.dtype} of shape {tuple(value.shape)}"
+                if isinstance(value, Tensor)
+                else type(value).__name__
+            )
             raise ValueError(f"{name} must return a scalar tensor, such as a mean over the batch, got {got}")
         if not value.requires_grad:
-            return 0.0
+            return torch.zeros_like(logits)
         (gradient,) = torch.autograd.grad(value, logits, allow_unused=True)
-    return 0.0 if gradient is None else len(logits) ** 0.5 * gradient.norm().item()
+    return torch.zeros_like(logits) if gradient is None else gradient
 
 
-def _weighed(distill: float, task: float, usual: float, alpha: float) -> tuple[bool | None, str, str]:
-    """good, finding and advice, from the norms of the gradients of the teacher's term, the labels' and T^2 * KL."""
+def _weighed(
+    distill: float, task: float, usual: float, alpha: float, cosine: float, nothing: float
+) -> tuple[bool | None, str, str]:
+    """good, finding and advice, from the norms of the gradients of the teacher's term, the labels' and T^2 * KL, for a
+    mean over images as large as an image's.
+
+    Args:
+        cosine: between the gradients of the teacher's term and of T^2 * KL.
+        nothing: below this norm T^2 * KL has nothing to teach.
+    """
     if not (math.isfinite(distill) and math.isfinite(task)):
         return (
             False,
@@ -137,10 +162,12 @@ def _weighed(distill: float, task: float, usual: float, alpha: float) -> tuple[b
         )
     if alpha == 0:
         return False, "alpha is 0, and with it the teacher's share of the gradient.", "Set alpha above 0."
-    if usual < THERE_ALREADY:
+    if usual < nothing:
         return None, "the student gives the teacher's answers already: nothing pulls at it.", _ASK_ANOTHER
-    if distill == 0:
+    if distill < LOST * usual:
         return False, "no gradient of the teacher's term reaches the student's logits.", _CUT_OFF
+    if cosine < OPPOSED:
+        return False, f"the term's gradient points away from that of T^2 * KL (cosine {cosine:.2f}).", _AWAY
     share = alpha * distill / (alpha * distill + (1 - alpha) * task)
     pull = alpha * distill / usual
     acts_like = pull / (pull + 1 - alpha)
@@ -166,7 +193,8 @@ def does_the_student_follow(
     """How often does the student choose the teacher's class, on the images it learned from and on others?
 
     Agreement that is low on the transfer set says that the student underfits; agreement that is high there and falls
-    by more than 20 points on other images, that the images were too few. Labels play no part.
+    by more than 20 points on other images, that the images were too few. Fewer than 20 images of either kind do not
+    tell. Labels play no part.
 
     Args:
         student: the network as it is.
@@ -175,8 +203,10 @@ def does_the_student_follow(
         held_out: images that it did not see, such as a validation split.
 
     Raises:
-        ValueError: images that do not fit; different classes.
+        ValueError: images that do not fit, or of which more than a tenth of held_out are in transfer_set; different
+            classes.
     """
+    refuse_the_same_images(transfer_set, held_out)
     on_transfer, on_held_out = (teacher, teacher) if isinstance(teacher, nn.Module) else teacher
     learned, carried = (
         _followed(student, on_transfer, transfer_set),
@@ -186,7 +216,9 @@ def does_the_student_follow(
         f"the student agrees with the teacher on {percent(learned)} of the {len(transfer_set)} images it learned from, "
         f"and on {percent(carried)} of {len(held_out)} others."
     )
-    if learned < FOLLOWS:
+    if min(len(transfer_set), len(held_out)) < FEWEST_IMAGES:
+        good, advice = None, f"Ask with at least {FEWEST_IMAGES} images of either kind."
+    elif learned < FOLLOWS:
         good, advice = False, _UNDERFITS
     elif learned - carried > LARGEST_GAP:
         good, advice = False, _TOO_FEW

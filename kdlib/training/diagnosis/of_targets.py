@@ -9,11 +9,11 @@ from kdlib.data import ImageSplit
 from kdlib.training.diagnosis.answers import Answer, percent
 from kdlib.training.diagnosis.inputs import (
     ROUNDING,
+    evenly,
     logits_on,
     one_class_an_image,
     optional_network,
     same_classes,
-    spread,
     stored_logits,
 )
 
@@ -38,6 +38,10 @@ _LABELS = (
 _ROWS = (
     "Compute them anew, by kdlib.teachers.cached_logits(teacher, split): row i must belong to image i, and a cache by "
     "batch number hands out other images' rows after a reshuffle."
+)
+_SCALED = (
+    "Store the teacher's logits as they are: these are {scale:.3g} times them, and the training divides them by the "
+    "temperature itself."
 )
 _OTHERS = (
     "Compute them anew for the images as the student sees them: these are of other images or views, of another "
@@ -75,9 +79,9 @@ def do_the_targets_belong_to_the_images(
         f"the largest logit is at the label in {percent(matching)} of {len(split)} rows, at random it would be in "
         f"{percent(chance)}"
     )
-    wrong = None
+    wrong = scale = None
     if teacher is not None:
-        wrong, largest = _compared(logits, split, teacher)
+        wrong, largest, scale = _compared(logits, split, teacher)
         finding += f"; computed anew, {percent(wrong)} of the rows differ, by up to {largest:.3g}"
     if (logits >= 0).all() and torch.allclose(logits.sum(dim=1), torch.ones(len(logits)), atol=1e-3):
         good, advice = False, _PROBABILITIES
@@ -86,7 +90,7 @@ def do_the_targets_belong_to_the_images(
     elif beyond_chance < 1 and matching <= beyond_chance:
         good, advice = False, _LABELS if wrong == 0 else _ROWS
     elif wrong:
-        good, advice = False, _OTHERS
+        good, advice = False, _OTHERS if scale is None else _SCALED.format(scale=scale)
     elif beyond_chance >= 1 and wrong is None:
         good, advice = (
             None,
@@ -115,11 +119,16 @@ def _misnamed(named: Int[Tensor, " n"], labels: Int[Tensor, " n"], classes: int)
     return None
 
 
-def _compared(logits: Tensor, split: ImageSplit, teacher: nn.Module) -> tuple[float, float]:
-    """The share of rows that differ from what the teacher says now, and the largest difference."""
-    rows = spread(len(split), COMPARED)
+def _compared(logits: Tensor, split: ImageSplit, teacher: nn.Module) -> tuple[float, float, float | None]:
+    """The share of rows that differ from what the teacher says now, the largest difference, and the factor between the
+    two where there is one."""
+    rows = evenly(len(split), COMPARED)
     anew = logits_on("teacher", teacher, split.subset(rows))
     same_classes(teacher_logits=logits, teacher=anew)
     stored, anew = (each - each.mean(dim=1, keepdim=True) for each in (logits[rows], anew))
     difference = (stored - anew).abs().amax(dim=1)
-    return (difference > ROUNDING * anew.abs().max()).double().mean().item(), difference.max().item()
+    wrong = (difference > ROUNDING * anew.abs().max()).double().mean().item()
+    factor = (stored * anew).sum() / anew.square().sum().clamp(min=1e-12)
+    off = (stored - factor * anew).abs().max()
+    scaled = factor > 0 and off <= ROUNDING * factor * anew.abs().max()
+    return wrong, difference.max().item(), factor.item() if scaled else None

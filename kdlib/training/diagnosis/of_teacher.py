@@ -1,5 +1,7 @@
 """Two questions about the teacher: does it see what it knows, and does it know more than the baseline?"""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -9,7 +11,15 @@ from kdlib.data import ImageSplit
 from kdlib.metrics import paired_interval
 from kdlib.training.checks import teacher_rule
 from kdlib.training.diagnosis.answers import Answer, percent, points
-from kdlib.training.diagnosis.inputs import ROUNDING, hits, one_class_an_image, optional_share
+from kdlib.training.diagnosis.inputs import (
+    FEWEST_IMAGES,
+    ROUNDING,
+    hits,
+    logits_on,
+    one_class_an_image,
+    optional_share,
+    same_classes,
+)
 from kdlib.training.diagnosis.trials import Trial, best_other_normalisation, swing
 
 # Another normalisation must be better by more than this: a wrong one costs tens of points, a nearly right one nothing.
@@ -30,6 +40,10 @@ _OTHER_IMAGES = (
     "order, or the file of the weights."
 )
 _LOGITS_ALONE = "Give the network itself, or the expected accuracy: logits do not show how they came about."
+_BY_CHANCE = (
+    "Give the accuracy that is expected of it, or other images: who calls every image what most of these are called is "
+    "right as often, so this shows nothing of how it sees them."
+)
 _LITTLE_TO_GIVE = (
     "Find or train a better teacher, or combine several (kdlib.teachers.combine): this one has little to give that the "
     "labels do not."
@@ -46,7 +60,8 @@ def does_the_teacher_see_what_it_knows(
     Three measurements. In the mode in which it is given, 32 images are asked about in pairs and all at once: a network
     in eval mode says the same. Its accuracy with the images that it gets now (by its own preprocessing, or else as the
     split normalises them) is compared with that on raw pixels, on pixels in [-1, 1], normalised by the images' own
-    statistics or by ImageNet's, and normalised twice, on up to 200 images. It is compared with what was `expected`.
+    statistics or by ImageNet's, and normalised twice, on up to 200 images. It is compared with what was `expected`;
+    where nothing was, an accuracy that is not surely above the share of the commonest label cannot be told.
 
     kdlib itself asks every teacher in eval mode. A loop of one's own that calls `teacher(images)` does not.
 
@@ -71,9 +86,11 @@ def judged_by_its_hits(
         moved = swing(teacher, split)
         other = best_other_normalisation(teacher, split, right)
         finding += (
-            f"; in other batches its logits move by {percent(moved)} of the largest; the best of the other "
-            f"normalisations, {other.name}, reaches {percent(other.accuracy)}"
+            f"; in other batches its logits move by {percent(moved)} of the largest"
+            if math.isfinite(moved)
+            else "; in the mode in which it is given it returns no finite logits"
         )
+        finding += f"; the best of the other normalisations, {other.name}, reaches {percent(other.accuracy)}"
         advice = _of_mode(teacher, moved) or _of_normalisation(other)
         good = not advice
     if expected is not None:
@@ -82,6 +99,8 @@ def judged_by_its_hits(
             good, advice = False, _OTHER_IMAGES
     elif not isinstance(teacher, nn.Module):
         good, advice = None, _LOGITS_ALONE
+    elif good and accuracy.low <= split.labels.bincount().max().item() / len(split):
+        good, advice = None, _BY_CHANCE
     return Answer("Does the teacher see what it knows?", good, finding + ".", advice)
 
 
@@ -111,24 +130,30 @@ def is_the_teacher_ahead(
 
     The difference of accuracies with its 95 % interval over the images: the mean of (teacher right) - (baseline right),
     which is -1, 0 or 1 for each image, by `kdlib.metrics.paired_interval`. The interval says what other images
-    would change, not what other seeds would. A lead that is surely below one point counts as none.
+    would change, not what other seeds would. A lead that is surely below one point counts as none; fewer than 20 images
+    do not tell.
 
     Args:
         teacher, baseline: networks, or their logits on `split`.
         split: images that neither was trained on, such as a validation split.
 
     Raises:
-        ValueError: as `does_the_teacher_see_what_it_knows`.
+        ValueError: as `does_the_teacher_see_what_it_knows`; different classes.
     """
-    right, baseline_right = hits("teacher", teacher, split), hits("baseline", baseline, split)
+    logits = {
+        name: logits_on(name, each, split)
+        for name, each in {"teacher": teacher, "baseline": baseline}.items()
+    }
+    same_classes(**logits)
+    right, baseline_right = (hits(name, each, split) for name, each in logits.items())
     lead = paired_interval(right, baseline_right)
     finding = (
         f"the teacher is right about {percent(right.mean().item())} of {len(split)} images, the baseline about "
         f"{percent(baseline_right.mean().item())}: {points(lead)}."
     )
-    if lead.mean <= 0 or lead.high < SMALLEST_LEAD:
+    if len(split) >= FEWEST_IMAGES and lead.high < SMALLEST_LEAD:
         good, advice = False, _LITTLE_TO_GIVE
-    elif lead.low <= 0:
+    elif len(split) < FEWEST_IMAGES or lead.low <= 0:
         good, advice = None, _TOO_FEW_IMAGES
     else:
         good, advice = True, ""

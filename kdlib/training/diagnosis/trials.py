@@ -1,5 +1,6 @@
 """What a teacher answers under other circumstances: beside other images, and of pixels normalised otherwise."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -9,7 +10,9 @@ from torch import Tensor, nn
 
 from kdlib.data import ImageSplit
 from kdlib.inference import (
+    MISFITS,
     Preprocessing,
+    described,
     logits_of,
     on_device,
     pick_device,
@@ -18,7 +21,7 @@ from kdlib.inference import (
     seen_by,
 )
 from kdlib.metrics import Interval, paired_interval
-from kdlib.training.diagnosis.inputs import spread
+from kdlib.training.diagnosis.inputs import evenly
 
 # Enough images that the statistics of a batch of them are far from those of a batch of two.
 MIXED = 32
@@ -58,16 +61,28 @@ class _Seeing(nn.Module):
 
 def swing(teacher: nn.Module, split: ImageSplit) -> float:
     """By which share of its largest logit the teacher, in the mode in which it is, answers otherwise of the same
-    images in batches of two than all at once."""
-    rows, device = spread(len(split), MIXED), pick_device()
+    images in batches of two than all at once; infinity where it is in training mode and gives no finite logits there.
+
+    Raises:
+        ValueError: in eval mode it does not take batches of two or of up to 32 images.
+    """
+    rows, device = evenly(len(split), MIXED), pick_device()
     with on_device(teacher, device), torch.no_grad(), _undisturbed(teacher, device):
         images = seen_by(teacher, split, rows).to(device)
-        together = logits_of(teacher(images)).float()
         # Batch norm in training mode refuses a batch of one image.
         pairs = [pair for pair in images.split(2) if len(pair) == 2]
-        apart = torch.cat([logits_of(teacher(pair)).float() for pair in pairs])
-    difference = (together[: len(apart)] - apart).abs().max()
-    return (difference / together.abs().max().clamp(min=1e-12)).item()
+        try:
+            together = logits_of(teacher(images)).float()
+            apart = torch.cat([logits_of(teacher(pair)).float() for pair in pairs])
+        except (*MISFITS, ValueError) as error:
+            if any(module.training for module in teacher.modules()):
+                return math.inf
+            raise ValueError(
+                f"teacher must answer about batches of any size, got of {len(images)} images and of two: "
+                f"{described(error)}"
+            ) from error
+    moved = ((together[: len(apart)] - apart).abs().max() / together.abs().max().clamp(min=1e-12)).item()
+    return moved if math.isfinite(moved) else math.inf
 
 
 def best_other_normalisation(teacher: nn.Module, split: ImageSplit, right: Tensor) -> Trial:
@@ -76,7 +91,7 @@ def best_other_normalisation(teacher: nn.Module, split: ImageSplit, right: Tenso
     Args:
         right: whether it is right about each image of the split, as it gets them now.
     """
-    rows = spread(len(split), TRIED)
+    rows = evenly(len(split), TRIED)
     sample, now = split.subset(rows), right[rows].double()
     trials = []
     for name, preprocessing in _usual(teacher, split).items():
