@@ -417,7 +417,7 @@ def top_two(student_logits, teacher_logits, temperature):
 
 
 ways = {"by hand": top_two, "the library's": functools.partial(losses.tail_bucket_loss, k=2), "all classes": losses.soft_target_loss}
-print("one seed:", *(f"{words} {accuracy(0, loss=loss):.1%}" for words, loss in ways.items()), sep=", ")
+print("one seed:", ", ".join(f"{words} {accuracy(0, loss=loss):.1%}" for words, loss in ways.items()))
 
 # %% tags=["projector"]
 filled_prediction = predict(
