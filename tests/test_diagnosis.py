@@ -454,6 +454,10 @@ def test_nothing_that_is_examined_is_changed(student, baseline, transfer_set, he
     assert len(norms) > 1 and norms[1].training and norms[1].num_batches_tracked == 0
 
 
+def test_a_difference_that_rounds_to_zero_has_no_minus():
+    assert diagnosis.answers.points(metrics.Interval(-0.0004, -0.012, 0.011)) == "+0.0 points [-1.2, +1.1]"
+
+
 def test_the_first_no_comes_before_what_cannot_be_told_and_text_is_escaped():
     yes, no, untold = (
         diagnosis.Answer("Is a < b?", good, "<b>1</b>", "" if good else "Do & see.")

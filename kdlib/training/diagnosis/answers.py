@@ -85,5 +85,5 @@ def percent(share: float) -> str:
 
 def points(interval: Interval) -> str:
     """A difference of shares with its interval, such as "+1.2 points [+0.4, +2.0]"."""
-    mean, low, high = (f"{100 * value:+.1f}" for value in interval)
-    return f"{mean} points [{low}, {high}]"
+    mean, low, high = (round(100 * value, 1) + 0.0 for value in interval)  # + 0.0: no "-0.0"
+    return f"{mean:+.1f} points [{low:+.1f}, {high:+.1f}]"
