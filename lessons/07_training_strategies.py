@@ -570,8 +570,8 @@ widgets.twin(
 widgets.strip(draw_capacity, thousand_parameters=list(STEPS), size=(9.5, 3.6), caption="the same with a slider over the size of the student.")
 
 # %% [markdown]
-# **What this says.** With all 9,000 images at hand, labels for four times as long are two to three points ahead of every teacher here, for a small
-# part of the work. With 1,000, labels gain nothing by more passes, and a teacher that knows 9,000 is worth its price: even a student of a
+# **What this says.** With all 9,000 images at hand, labels for four times as long are two to three points ahead of every teacher of the two smallest
+# students, for a small part of the work. With 1,000, labels gain nothing by more passes, and a teacher that knows 9,000 is worth its price: even a student of a
 # 277th of it gains, if less than a larger one. What a student gains hangs on *its own* size: a teacher of 24 thousand parameters is not
 # told apart from one of 471. No rule of a tenth, then, and nothing for an assistant to mend: it is told apart from none of its rivals.
 #
