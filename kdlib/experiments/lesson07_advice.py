@@ -237,7 +237,7 @@ def _capacities() -> list[Advice]:
 
     def one(words: str, over: str, images: int, arm: tuple[int, str], control: tuple[int, str]) -> Advice:
         def work() -> tuple[int, int]:
-            return tuple(lesson07_capacity.effort(*one, images) for one in (arm, control))
+            return tuple(lesson07_capacity.effort(*side, images) for side in (arm, control))
 
         words = f"{words}, {images:,} images"
         return Advice("capacity", words, over, "lesson07-capacity", key(*arm, images), key(*control, images), work)

@@ -238,8 +238,8 @@ def check_terms_on(name: str, term: Callable[[Tensor], Tensor], logits: Tensor) 
         check_scalar(name, term(logits))
 
 
-def check_scalar(name: str, value: Any) -> None:
-    """The value of a loss is a finite number with a gradient.
+def refuse_no_scalar(name: str, value: Any) -> None:
+    """The value of a loss is one real number.
 
     Raises:
         ValueError: it is not; the message names `name`.
@@ -251,6 +251,15 @@ def check_scalar(name: str, value: Any) -> None:
             else type(value).__name__
         )
         raise ValueError(f"{name} must return a scalar tensor, such as a mean over the batch, got {got}")
+
+
+def check_scalar(name: str, value: Any) -> None:
+    """The value of a loss is a finite number with a gradient.
+
+    Raises:
+        ValueError: it is not; the message names `name`.
+    """
+    refuse_no_scalar(name, value)
     if not value.requires_grad:
         raise ValueError(f"{name} must depend on what the student computes: its value carries no gradient")
     if not value.isfinite():

@@ -14,7 +14,7 @@ from kdlib.inference import network_rule
 from kdlib.losses import soft_target_loss
 from kdlib.metrics import agreement
 from kdlib.training.calls import chosen, wanted
-from kdlib.training.checks import function_rule, teacher_rule
+from kdlib.training.checks import function_rule, refuse_no_scalar, teacher_rule
 from kdlib.training.diagnosis.answers import Answer, percent
 from kdlib.training.diagnosis.inputs import (
     FEWEST_IMAGES,
@@ -131,13 +131,7 @@ def _gradient(name: str, term: Loss, logits: Tensor) -> Tensor:
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[]):
         logits = logits.clone().requires_grad_()
         value = term(logits)
-        if not isinstance(value, Tensor) or value.ndim or value.is_complex():
-            got = (
-                f"{value.dtype} of shape {tuple(value.shape)}"
-                if isinstance(value, Tensor)
-                else type(value).__name__
-            )
-            raise ValueError(f"{name} must return a scalar tensor, such as a mean over the batch, got {got}")
+        refuse_no_scalar(name, value)
         if not value.requires_grad:
             return torch.zeros_like(logits)
         (gradient,) = torch.autograd.grad(value, logits, allow_unused=True)
