@@ -181,7 +181,7 @@ for plan, gap in apart.items():
 # %% [markdown]
 # **What this says.** Over its constant no schedule of T wins here, and the three phases lose. Where T² is missing, about three quarters of the
 # harm is done by alpha alone: whoever finds that raising T harms may have found that a falling alpha does. But did every schedule only
-# need settings of its own? Each of them got as many on validation as the constant did: amplitude, alpha and learning rate. A **verdict**
+# need settings of its own? Those of T got as many on validation as the constant did: amplitude, alpha and learning rate. A **verdict**
 # in these tables needs two sets of ten seeds that agree.
 
 # %% tags=["projector"]
@@ -232,7 +232,7 @@ print(f"teacher {metrics.accuracy(young.eval(), judges):.1%}, student {metrics.a
       f"their logits {distance:.1f} apart (squared, an image)")
 
 # %% [markdown]
-# It runs, and their logits draw near. But to whose knowledge?
+# It runs. But whose knowledge does the student get?
 
 # %% tags=["projector"]
 stage_prediction = predict(
@@ -321,9 +321,9 @@ figures.show(sheet, caption="two views of two images under each augmentation.")
 
 # %% tags=["projector"]
 spread_prediction = predict(
-    "Over the six: the rank correlation of the teacher's spread with the test loss of students whose teacher sees the views?",
+    "Over the six: the rank correlation (1: in the same order) of the teacher's spread with its students' test loss, given the views?",
     {"below 0.2": (-1, 0.2), "0.2 to 0.5": (0.2, 0.5), "0.5 to 0.9": (0.5, 0.9), "above 0.9": (0.9, 1)},
-    unit="(1: the smaller the spread, the smaller the loss)")
+    unit="")
 seen_prediction = predict(
     "The five augmentations, on average: what is it worth that the teacher sees the view, and not the image behind it?",
     {"less than nothing": (None, 0), "up to one point": (0, 1), "one to four points": (1, 4), "more": (4, None)})
@@ -478,7 +478,7 @@ def draw_budget(figure):
 widgets.twin(
     draw_budget, {f"{budget} MB": {"megabytes": budget} for budget in (BUDGETS[1], 80)}, columns=2, size=(6.3, 4),
     caption="what targets take and what they teach; dotted a new view in every step. Left of the line is within the budget, the "
-    "ring is the best there. Filled: the images as they are; hollow: views.",
+    "ring is the highest mean there, which its neighbours may not be told apart from. Filled: the images as they are; hollow: views.",
 )
 
 # %% tags=["projector", "figure"]
@@ -604,8 +604,8 @@ diagnosis.examine(students[0], teacher, baselines[0], transfer_set, held_out, te
                   seeds=scores if len(seeds) > 2 else None)
 
 # %% [markdown]
-# The first answer that is not good is where to begin: $\alpha$ was `0.9`, and yet hardly any of the gradient is the teacher's. Divided by the
-# classes as well as the images, and without T², the term is 160 times too small (lesson 03).
+# The first *no* is where to begin: $\alpha$ was `0.9`, and yet the term acts like one of the small alpha that the table prints. Divided by the
+# classes as well as the images, and without T², it is 160 times too small (lesson 03).
 #
 # What to do tomorrow? Keep T constant, and tune it with alpha and the rate. Add AutoAugment or CutMix, and let the teacher see the views; store
 # eight in 8 bits. Before an assistant or a larger teacher, train longer on all the labels that you have.
@@ -641,7 +641,7 @@ print(lab, f"the difference on the test images: {plots.points(metrics.Interval(*
 #   or a weaker teacher the order may be another (lesson 03).
 # - "Not told apart" is not "no effect": read the interval. Ten seeds see differences of `0.2` to `0.8` points, by the row. A verdict that needs two
 #   sets of seeds overlooks the small ones, too. Capacity has one set.
-# - "Tuned" means: the best with three seeds on 1,000 validation images, of equally many settings for schedules (87), of 4 to 21 in section 2.
+# - "Tuned" means: the best with three seeds on 1,000 validation images, of equally many settings for schedules of T (87), of 4 to 21 for the plateau and the stages.
 #   The choice is luck in part, and the intervals do not know of it. Not every neighbour of every winner was tried.
 # - At the course's learning rate of `0.01` nothing is finished after 20 passes: tuned rates are up to thirty times higher.
 # - Without T² the sum of the weights falls, too, as T rises. What alpha leaves unexplained may be that.
@@ -658,7 +658,8 @@ print(lab, f"the difference on the test images: {plots.points(metrics.Interval(*
 # ### Every piece of advice in one row
 #
 # Gain in points over the control, 95 % interval of ten paired seeds; the work is the multiply-adds of the training, the
-# teacher's answers among them, over those of the control; last the same of ten other seeds, which nothing else in this lesson uses.
+# teacher's answers among them, over those of the control; last the same of ten other seeds, which decide with the first ten about the verdict and are used for nothing else. Capacity
+# has none.
 
 # %%
 print(results.provenance("lesson07-schedules-tuned"))
