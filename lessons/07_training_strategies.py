@@ -224,6 +224,7 @@ def teach_beside(teacher, student, batches):
     return apart.item() / len(labels)
 
 
+torch.manual_seed(0)
 few = dataset.train.take(images, seed=0)
 young, pupil = models.TinyCNN(widths=(32, 64, 128)), models.build("tiny-cnn", seed=0)
 order = [rows for _ in range(profile.choose(ci=1, lesson=5, full=20)) for rows in torch.randperm(len(few)).split(32)]
@@ -376,8 +377,7 @@ line = stats.linregress(list(spreads.values()), [table["accuracy"][name] - table
 print(f"the spread of yours {of_mine:.4f}; predicted {100 * (line.intercept + line.slope * of_mine):+.1f} points over no augmentation")
 passes = 8 * profile.choose(ci=1, lesson=3, full=5)
 with_mine = [accuracy(seed, epochs=passes, augment=own, views=8) for seed in seeds]  # stored, and seen by the teacher
-without_one = [accuracy(seed, epochs=passes) for seed in seeds]
-print(f"measured {plots.points(metrics.paired_interval(with_mine, without_one))}")
+print(f"measured {plots.points(metrics.paired_interval(with_mine, [accuracy(seed, epochs=passes) for seed in seeds]))}")
 
 # %% [markdown]
 # **What this says.** Blind answers, about the image behind the view, cost CutMix and MixUp two to five points, because a mix is neither of its
