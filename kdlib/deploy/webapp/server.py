@@ -94,10 +94,12 @@ def serve(
         asyncore_use_poll=True,
     )
     server = HTTPServer(create_app(classifiers), listening, adjustments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     names = " and ".join(classifier.name for classifier in classifiers)
-    print(f"Serving {names} at {_address(listening)} (Ctrl-C ends it)", flush=True)
-    server.run()
+    # Waitress ends its loop on an interrupt; one that comes before the loop has begun is the same wish.
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        print(f"Serving {names} at {_address(listening)} (Ctrl-C ends it)", flush=True)
+        server.run()
 
 
 def _end_with_input() -> None:
