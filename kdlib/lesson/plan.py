@@ -10,7 +10,7 @@ QUESTIONS = {
     "04_feature_distillation": "Is there knowledge between the layers that the logits lack?",
     "05_deployment": "What does it take to turn a student into something that can be shipped?",
     "06_compression": "How small does a network become by pruning, low rank, carving and search, and at what price?",
-    "07_training_strategies": "Do schedules, stages and augmentation help, and how small may a student be?",
+    "07_training_strategies": "Which of the advice on how to train a student survives a constant beside it?",
     "08_other_tasks": "What changes for several labels, detection, video, another modality or regression?",
     "09_without_labels_or_data": "What remains of distillation without labels, data or a larger teacher?",
     "10_claims_and_bugs": "Which claims of common tutorials hold, and which bugs hide in their code?",
