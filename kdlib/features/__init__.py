@@ -29,6 +29,7 @@ from kdlib.features import (
     shapes,
     similarity,
     terms,
+    weighted,
 )
 from kdlib.features.capturing import *
 from kdlib.features.channels import *
@@ -39,10 +40,11 @@ from kdlib.features.relations import *
 from kdlib.features.shapes import *
 from kdlib.features.similarity import *
 from kdlib.features.terms import *
+from kdlib.features.weighted import *
 
 # What each file names is what the package offers, so that a new loss touches one file.
 __all__ = sorted(
     name
-    for module in (capturing, channels, information, layers, maps, relations, shapes, similarity, terms)
+    for module in (capturing, channels, information, layers, maps, relations, shapes, similarity, terms, weighted)
     for name in module.__all__
 )

@@ -1,0 +1,61 @@
+"""Lesson 08, what its five topics share: seeds, learning rates, and how settings are chosen on validation.
+
+Each topic has a table `lesson08-TOPIC-tuning` of what was tried on validation images, a table `lesson08-TOPIC` of its
+arms at their own best on the test images, and the same with ten other seeds, `lesson08-TOPIC-again`.
+"""
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas
+
+from kdlib import data
+from kdlib.data import ImageDataset
+from kdlib.lesson import results
+from kdlib.sweeps import map_cells
+
+TUNING_SEEDS, SEEDS, AGAIN = range(100, 103), range(10), range(20, 30)
+RATES = (0.007, 0.02, 0.06, 0.18)
+ALPHAS = (0.25, 0.5, 0.9, 1.0)
+BATCH_SIZE = 32
+
+Grids = Mapping[str, Sequence[Mapping[str, Any]]]  # arm -> the settings that are tried
+
+
+def fashion() -> ImageDataset:
+    return data.load("fashion-mnist")
+
+
+def every(**values: Sequence) -> list[dict[str, Any]]:
+    """All combinations of these settings."""
+    return [dict(zip(values, one, strict=True)) for one in itertools.product(*values.values())]
+
+
+def tried(compute, grids: Grids, seeds: Iterable[int], **fixed: Any) -> pandas.DataFrame:
+    """Every arm at each of its settings, on validation."""
+    cells = [
+        {**fixed, "arm": arm, **settings, "seed": seed, "split": "validation"}
+        for seed in seeds
+        for arm, grid in grids.items()
+        for settings in grid
+    ]
+    return map_cells(compute, cells)
+
+
+def best(table: pandas.DataFrame, settings: Sequence[str], *, by: str, lowest: bool = False) -> dict[str, Any]:
+    """Those of the settings whose mean over the seeds is the best."""
+    means = table.groupby(list(settings))[by].mean()
+    chosen = means.idxmin() if lowest else means.idxmax()
+    chosen = chosen if isinstance(chosen, tuple) else (chosen,)
+    return {name: float(value) for name, value in zip(settings, chosen, strict=True)}
+
+
+def best_of_arms(
+    name: str, settings: Sequence[str], *, by: str, lowest: bool = False, **where: Any
+) -> dict[str, dict[str, Any]]:
+    """The best settings of each arm in a recorded tuning, among the rows where columns have the given values."""
+    table = results.read(name)
+    for column, value in where.items():
+        table = table[table[column] == value]
+    return {str(arm): best(own, settings, by=by, lowest=lowest) for arm, own in table.groupby("arm", sort=False)}

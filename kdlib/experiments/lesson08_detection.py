@@ -1,0 +1,156 @@
+"""Lesson 08, detection: a small grid detector without a teacher, and with its features or its answers.
+
+Two cores take about twenty minutes for the tuning and the two tables.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import pandas
+import torch
+from torch import nn
+
+from kdlib import features, teachers, training
+from kdlib.data import ImageDataset, ImageSplit
+from kdlib.experiments.lesson08 import (
+    AGAIN,
+    ALPHAS,
+    BATCH_SIZE,
+    RATES,
+    SEEDS,
+    TUNING_SEEDS,
+    best_of_arms,
+    every,
+    fashion,
+    tried,
+)
+from kdlib.features import FeatureTerm
+from kdlib.lesson.results import experiment
+from kdlib.sweeps import map_cells
+from kdlib.tasks import shelf
+from kdlib.tasks.boxes import box_average_precision
+from kdlib.tasks.detection import (
+    GridDetector,
+    canvases,
+    detection_distillation_loss,
+    detection_loss,
+    score_map,
+)
+from kdlib.tasks.material import material
+
+IMAGES, EPOCHS, JUDGES = 600, 15, 2000
+NECK = "stages.3"
+TEACHER_WIDTHS = (32, 64, 96, 96)
+
+
+class Arm(NamedTuple):
+    """What is compared at the neck, and with whose maps; `answers`: the teacher's soft answers."""
+
+    loss: Callable | None = None
+    maps: str = "teacher"
+    answers: bool = False
+    passes: int = 1
+
+
+weighted = functools.partial(features.score_weighted_loss, scores=score_map)
+ARMS = {
+    "labels": Arm(),
+    "labels, three times as long": Arm(passes=3),
+    "features, all cells": Arm(features.hint_loss),
+    "features, weighted by score": Arm(weighted),
+    "weighted, maps of other images": Arm(weighted, maps="shuffled"),
+    "weighted, untrained teacher": Arm(weighted, maps="untrained"),
+    "soft answers": Arm(answers=True),
+}
+WEIGHTS = (0.3, 1.0, 3.0, 10.0)
+
+
+def _grid(arm: Arm) -> list[dict[str, Any]]:
+    if arm.loss is not None:
+        return every(weight=WEIGHTS, alpha=(0.0,), rate=RATES)
+    return every(weight=(0.0,), alpha=ALPHAS if arm.answers else (0.0,), rate=RATES)
+
+
+GRIDS = {name: _grid(arm) for name, arm in ARMS.items()}
+
+
+@functools.lru_cache(maxsize=4)
+def material_of(seed: int, images: int = IMAGES, judges: int = JUDGES) -> ImageDataset:
+    return material(canvases, fashion(), images, seed=seed, judges=judges)
+
+
+@functools.cache
+def teacher() -> nn.Module:
+    return shelf.load("canvases")
+
+
+def maps_of(kind: str, split: ImageSplit, seed: int) -> torch.Tensor:
+    """The maps at the neck that a student is compared with, a row an image."""
+    source = teacher()
+    if kind == "untrained":
+        torch.manual_seed(1000 + seed)
+        untrained = GridDetector(TEACHER_WIDTHS)
+        layer = NECK
+        return features.teacher_features(untrained, split, [layer])[layer]
+    layer = f"network.{NECK}"
+    maps = features.teacher_features(source, split, [layer])[layer]
+    if kind == "shuffled":
+        return maps[torch.randperm(len(maps), generator=torch.Generator().manual_seed(seed))]
+    return maps
+
+
+def taught(
+    arm: str, alpha: float, weight: float, rate: float, seed: int, *, split: ImageSplit, epochs: int = EPOCHS
+) -> nn.Module:
+    """A detector of this arm."""
+    settings = ARMS[arm]
+    torch.manual_seed(seed)
+    student = GridDetector()
+    common = {"epochs": epochs * settings.passes, "learning_rate": rate, "batch_size": BATCH_SIZE, "seed": seed}
+    common |= {"task_loss": detection_loss, "progress": False}
+    if settings.answers:
+        logits = teachers.cached_logits(teacher(), split)
+        training.distill(student, logits, split, loss=detection_distillation_loss, alpha=alpha, **common)
+    elif settings.loss is not None:
+        maps = maps_of(settings.maps, split, seed)
+        term = FeatureTerm(settings.loss, NECK, maps, weight=weight, regressor=True)
+        training.distill(student, teacher(), split, alpha=0, features=[term], **common)
+    else:
+        training.train(student, split, **common)
+    return student
+
+
+def on_split(
+    arm: str, alpha: float, weight: float, rate: float, seed: int, split: str, *, images: int = IMAGES,
+    judges: int = JUDGES, epochs: int = EPOCHS,
+) -> dict[str, float]:  # fmt: skip
+    """`ap`: average precision at an overlap of a half."""
+    torch.set_num_threads(1)
+    made = material_of(seed, images, judges)
+    student = taught(arm, alpha, weight, rate, seed, split=made.train, epochs=epochs)
+    return {"ap": box_average_precision(student, getattr(made, split))}
+
+
+@experiment("lesson08-detection-tuning")
+def tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
+    """Every arm at its weights or alphas and at its learning rates, on the validation images."""
+    return tried(functools.partial(on_split, **sizes), GRIDS, seeds)
+
+
+def cells(seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """Every arm at its best."""
+    chosen = best_of_arms("lesson08-detection-tuning", ("alpha", "weight", "rate"), by="ap")
+    return [{"arm": arm, **settings, "seed": s, "split": "test"} for s in seeds for arm, settings in chosen.items()]
+
+
+@experiment("lesson08-detection")
+def compared(seeds: Sequence[int] = SEEDS, **sizes: int) -> pandas.DataFrame:
+    """Every arm at its own best, on the test images."""
+    return map_cells(functools.partial(on_split, **sizes), cells(seeds))
+
+
+@experiment("lesson08-detection-again")
+def again(seeds: Sequence[int] = AGAIN, **sizes: int) -> pandas.DataFrame:
+    """The same with ten other seeds."""
+    return compared(seeds, **sizes)

@@ -1,0 +1,58 @@
+"""A loss on feature maps in which the teacher's own answers say which positions count.
+
+Conventions of all feature losses are in `kdlib.features`.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from kdlib.features._checks import feature_pair
+
+__all__ = ["score_weighted_loss"]
+
+_REMEDY = "bring the student's features to the teacher's shape with kdlib.features.Regressor"
+
+
+@feature_pair(maps=True, same=None, remedy=_REMEDY)
+def score_weighted_loss(
+    student_features: Float[Tensor, "batch channels height width"],
+    teacher_features: Float[Tensor, "batch channels height width"],
+    teacher_logits: Float[Tensor, "batch numbers"],
+    *,
+    scores: Callable[[Tensor], Tensor],
+) -> Float[Tensor, ""]:
+    """Mean squared error between feature maps, over the positions at which the teacher sees something.
+
+        L = sum over batch and positions of w * |s - t|^2 / (channels * sum over batch and positions of w)
+
+    with w = scores(teacher_logits): the teacher's certainty that an item is there. Most cells of a detector show
+    nothing, and in a plain mean they are what counts. With w = 1 everywhere it is `hint_loss`.
+
+    Common implementations differ: Ultralytics (2026), whose recipe this is, takes the largest sigmoid over the
+    classes of its two heads' mean logits as w, at three necks, and puts two 1x1 convolutions with a ReLU between
+    behind the student's features, where a `Regressor` is one; FGD (Yang et al. 2022, arXiv 2111.11837) weighs by the
+    labels' boxes and by the teacher's attention.
+
+    Args:
+        student_features: maps; where their shape is not the teacher's, a `Regressor` goes between.
+        teacher_features: maps of the same shape.
+        teacher_logits: what `scores` is asked about.
+        scores: a function from the teacher's logits to weights of at least 0, (batch, height, width), such as
+            `kdlib.tasks.detection.score_map`.
+
+    Raises:
+        ValueError: weights of another shape than the maps' positions.
+    """
+    weights = scores(teacher_logits).detach().to(student_features)
+    batch, channels, *positions = student_features.shape
+    if weights.shape != (batch, *positions):
+        raise ValueError(
+            f"scores must give weights of shape {(batch, *positions)}, as the features have positions, "
+            f"got {tuple(weights.shape)}"
+        )
+    apart = (student_features - teacher_features).square().sum(dim=1)
+    tiny = torch.finfo(weights.dtype).tiny
+    return (weights * apart).sum() / (channels * weights.sum()).clamp(min=tiny)
