@@ -395,7 +395,7 @@ class TestErrors:
         code = (
             "import os, sys; from kdlib.data import folders, pixels; from pathlib import Path\n"
             "if os.geteuid() == 0: os.setgroups([]); os.setgid(12345); os.setuid(12345)\n"
-            "for read in (lambda: folders._entries(sys.argv[1]), lambda: pixels.read(Path(sys.argv[2]))):\n"
+            "for read in (lambda: folders.entries(sys.argv[1]), lambda: pixels.read(Path(sys.argv[2]))):\n"
             "    try: read(); print('read')\n"
             "    except ValueError as error: print(error)\n"
         )

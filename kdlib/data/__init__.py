@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from kdlib._checks import boolean, checked, natural_number
-from kdlib.data import folders, sources
-from kdlib.data.splits import ImageDataset, ImageSplit, stratified
+from kdlib.data import folders, sources, tables
+from kdlib.data.splits import ImageDataset, ImageSplit, in_groups, strata, stratified
 
 __all__ = ["ImageDataset", "ImageSplit", "load"]
 
@@ -84,11 +84,14 @@ def load(
               dataset-fashion-mnist, or downloaded
             - "mnist", "cifar10", "cifar100": from `root`, or downloaded
             - "digits": 1,797 8x8 images, inside scikit-learn; 360 of them are the test split
-            - "folder:PATH": PATH/train/CLASS/*.jpg and PATH/test/CLASS/*.jpg, see `kdlib.data.folders`
+            - "folder:PATH": PATH/train/CLASS/*.jpg and PATH/test/CLASS/*.jpg, see `kdlib.data.folders`; or images
+              with a table of labels PATH/labels.csv, several labels an image, see `kdlib.data.tables`
         root: a folder that holds the files; it is only read. Without it, downloaded files go to and come from
             the user's cache folder, and the network is asked only when they are not there yet.
         full: only "fashion-mnist" comes in two sizes; every other set is always whole.
-        seed: chooses the validation images, a tenth of each class. The test split never depends on it.
+        seed: chooses the validation images, a tenth of each class (of all where an image has several labels; of
+            whole patients where a table names them). A table may name them itself. The test split never depends
+            on it.
 
     Raises:
         ValueError: an unknown name, a `root` that is not used or no folder, or damaged files.
@@ -96,20 +99,39 @@ def load(
         ConnectionError: a download failed.
     """
     if not name.startswith(folders.PREFIX):
-        return _cut_validation(sources.SOURCES[name](root, full), seed)
+        return _in_three_splits(sources.SOURCES[name](root, full), seed)
     if root is not None:
         raise ValueError(f"root={str(root)!r} is not used by load({name!r}): the path is part of the name")
     path = name.removeprefix(folders.PREFIX)
     if not path or "\0" in path:
         raise ValueError(f"name={name!r} has no path of a folder behind {folders.PREFIX!r}: {folders.LAYOUT}")
-    return _cut_validation(folders.read(_expanded("name", path)), seed)
+    folder = _expanded("name", path)
+    source = tables.read(folder) if tables.stands_in(folder) else folders.read(folder)
+    return _in_three_splits(source, seed)
 
 
-def _cut_validation(source: sources.Source, seed: int) -> ImageDataset:
-    labels = source.train.labels
-    held_out = np.zeros(len(labels), dtype=bool)
-    held_out[stratified(labels, max(1, round(len(labels) * VALIDATION_FRACTION)), seed)] = True
-    train = ImageSplit(*(part[~held_out] for part in source.train))
-    validation = ImageSplit(*(part[held_out] for part in source.train), train.mean, train.std)
-    test = ImageSplit(*source.test, train.mean, train.std)
+def _in_three_splits(source: sources.Source, seed: int) -> ImageDataset:
+    if source.validation is None:
+        train_images, validation_images = _cut_validation(source, seed)
+    else:
+        train_images, validation_images = source.train, source.validation
+    train = ImageSplit(*train_images)
+    validation, test = (
+        ImageSplit(*images, train.mean, train.std) for images in (validation_images, source.test)
+    )
     return ImageDataset(train, validation, test, list(source.classes))
+
+
+def _cut_validation(source: sources.Source, seed: int) -> tuple[sources.Images, sources.Images]:
+    """What is left of the training images, and about a tenth of them."""
+    labels = source.train.labels
+    n = max(1, round(len(labels) * VALIDATION_FRACTION))
+    held_out = np.zeros(len(labels), dtype=bool)
+    if source.groups is None:
+        held_out[stratified(strata(labels), n, seed)] = True
+    else:
+        held_out[in_groups(source.groups, n, seed)] = True
+    train, validation = (
+        sources.Images(*(part[rows] for part in source.train)) for rows in (~held_out, held_out)
+    )
+    return train, validation

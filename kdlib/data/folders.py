@@ -23,7 +23,10 @@ SUFFIXES = {
     ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png",
     ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
 }  # fmt: skip
-LAYOUT = "the layout is PATH/train/CLASS/*.jpg and PATH/test/CLASS/*.jpg"
+LAYOUT = (
+    "the layout is PATH/train/CLASS/*.jpg and PATH/test/CLASS/*.jpg, or images with a table of labels "
+    "PATH/labels.csv (see kdlib.data.tables)"
+)
 # Numbers that leave two or more of 16 bits unused in all images are numbers of 14, 12 or 10 bits.
 _BRIGHT = 2**14
 
@@ -54,7 +57,7 @@ def read(path: Path) -> Source:
             "because validation images are cut from the training images"
         )
     _refuse_files_in_two_places(train_files, test_files)
-    images = _read_images(
+    images = read_images(
         [file for split in (train_files, test_files) for files in split.values() for file in files.values()]
     )
     boundary = sum(map(len, train_files.values()))
@@ -67,7 +70,7 @@ def _list_images(folder: Path, path: Path) -> Files:
     if not os.path.isdir(folder):
         missing = path if not os.path.isdir(path) else folder
         raise FileNotFoundError(f"there is no folder {missing}: {LAYOUT}")
-    class_folders = [entry for entry in _entries(folder) if entry.is_dir()]
+    class_folders = [entry for entry in entries(folder) if entry.is_dir()]
     if not class_folders:
         raise ValueError(f"there are no class folders in {folder}: {LAYOUT}")
     files: Files = {}
@@ -85,8 +88,12 @@ def _list_images(folder: Path, path: Path) -> Files:
     return files
 
 
-def _entries(folder: str | Path) -> list[os.DirEntry]:
-    """What stands in a folder, sorted, without what is hidden."""
+def entries(folder: str | Path) -> list[os.DirEntry]:
+    """What stands in a folder, sorted, without what is hidden.
+
+    Raises:
+        ValueError: it cannot be read, or a link in it leads nowhere.
+    """
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
@@ -110,7 +117,7 @@ def _each_once(folder: str) -> dict[str, Path]:
 
 def _image_files(folder: str, place: str, visited: set[str]) -> Iterator[tuple[Path, str]]:
     """The image files below a folder, with their places; where a link leads back into a loop is read once."""
-    for entry in _entries(folder):
+    for entry in entries(folder):
         is_folder = entry.is_dir()
         plain = not is_folder and not entry.is_symlink()  # on Windows a folder may be a link of another kind
         leads_to = os.path.join(place, entry.name) if plain else os.path.realpath(entry.path)
@@ -140,7 +147,12 @@ def _labelled(images: UInt8[np.ndarray, "n channels height width"], files: Files
     return Images(images, labels, np.arange(len(labels)))
 
 
-def _read_images(paths: Sequence[Path]) -> UInt8[np.ndarray, "n channels height width"]:
+def read_images(paths: Sequence[Path]) -> UInt8[np.ndarray, "n channels height width"]:
+    """Images of one size, in this order; grey ones have one channel if all are grey.
+
+    Raises:
+        ValueError: a file that cannot be read, images of two sizes, or pixels of fewer bits than their files have.
+    """
     height, width = pixels.read(paths[0]).values.shape[:2]
     images = np.empty((len(paths), 3, height, width), dtype=np.uint8)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Float32, Int64, Integer, UInt8
 
 from kdlib import _files
 
@@ -32,16 +32,23 @@ class Images(NamedTuple):
     """Images with their labels and their row numbers in the original set."""
 
     images: UInt8[np.ndarray, "n channels height width"]
-    labels: Integer[np.ndarray, " n"]
+    labels: Integer[np.ndarray, " n"] | Float32[np.ndarray, "n classes"]
     indices: Integer[np.ndarray, " n"]
 
 
 class Source(NamedTuple):
-    """A data set before a validation split is cut from its training images."""
+    """A data set before a validation split is cut from its training images.
+
+    Args:
+        validation: the images for validation where the data set says so itself; then none are cut.
+        groups: a number for each training image where some must not be parted, such as those of one patient.
+    """
 
     train: Images
     test: Images
     classes: list[str]
+    validation: Images | None = None
+    groups: Int64[np.ndarray, " n"] | None = None
 
 
 def fashion_mnist(root: Path | None, full: bool) -> Source:

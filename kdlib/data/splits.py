@@ -103,7 +103,7 @@ class ImageSplit:
         Raises:
             ValueError: n is out of its range.
         """
-        return self.subset(stratified(self._strata(), n, seed))
+        return self.subset(stratified(strata(self.labels.numpy()), n, seed))
 
     @checked(_checks.some_rows_of_the_split)
     def subset(self, positions: Positions) -> "ImageSplit":
@@ -141,13 +141,6 @@ class ImageSplit:
             self._digest = sha256.hexdigest()
         return self._digest
 
-    def _strata(self) -> np.ndarray:
-        """The class that each image counts for in a stratified choice; one for all where they have several."""
-        if self.has_classes:
-            return self.labels.numpy()
-        are_soft = (self.labels.sum(dim=1) - 1).abs().max() < _SUM_TOLERANCE
-        return self.labels.argmax(dim=1).numpy() if are_soft else np.zeros(len(self), dtype=np.int64)
-
 
 @dataclass(frozen=True, eq=False)
 class ImageDataset:
@@ -181,6 +174,14 @@ def is_split(name: str, value: Any) -> ImageSplit:
     return value
 
 
+def strata(labels: np.ndarray) -> np.ndarray:
+    """The class that each image counts for in a stratified choice; one for all where they have several."""
+    if labels.ndim == 1:
+        return labels
+    are_soft = np.abs(labels.sum(axis=1) - 1).max() < _SUM_TOLERANCE
+    return labels.argmax(axis=1) if are_soft else np.zeros(len(labels), dtype=np.int64)
+
+
 def stratified(labels: np.ndarray, n: int, seed: int) -> np.ndarray:
     """Sorted positions of n random rows; shares by the largest remainder, ties between classes by chance."""
     random = np.random.default_rng(seed)
@@ -192,6 +193,19 @@ def stratified(labels: np.ndarray, n: int, seed: int) -> np.ndarray:
     members = (np.flatnonzero(class_of_row == label) for label in range(len(class_sizes)))
     chosen = [random.permutation(rows)[:count] for rows, count in zip(members, counts, strict=True)]
     return np.sort(np.concatenate(chosen))
+
+
+def in_groups(groups: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """Sorted positions of about n random rows that part no group; at least one group is among them."""
+    names, group_of_row, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    chosen, missing = np.zeros(len(names), dtype=bool), n
+    for group in np.random.default_rng(seed).permutation(len(names)):
+        if abs(missing - sizes[group]) < missing:  # with it the number is nearer to n
+            chosen[group] = True
+            missing -= sizes[group]
+    if not chosen.any():
+        chosen[sizes.argmin()] = True
+    return np.flatnonzero(chosen[group_of_row])
 
 
 def _statistics(images: UInt8[Tensor, "n channels height width"]) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,245 @@
+"""A data set from a folder of images with a table of labels: several labels an image, as sets of chest X-rays have it.
+
+The table is PATH/labels.csv: UTF-8, separated by commas, with a header, a row for each image. The case of a header
+does not matter. Its columns:
+
+- `file` (or `Image Index`, or `Path`): the image, relative to PATH, with /. Links are followed.
+- `split`: train, validation (or val) or test. Without this column the first folder of the path says it, as in
+  `train/4711.png`. Where no row is for validation, the validation split is cut from the rows for training.
+- `patient` (or `Patient ID`), optional: the images of one patient must lie in one split, and a validation split
+  that is cut takes whole patients, about a tenth of the images.
+- the labels, in one of two forms: one column `labels` (or `Finding Labels`) with names separated by |, such as
+  `Cardiomegaly|Effusion`, where blank or `No Finding` means none of them, and the classes are the sorted names; or a
+  column for each class with numbers in [0, 1], where blank means 0, and the classes have the order of the header.
+  Every column that is none of the above is a class, so columns of metadata must be deleted first.
+
+The table of NIH ChestX-ray14 becomes such a one, and CheXpert's with the columns of its findings likewise, by pandas:
+`table[["Image Index", "Finding Labels", "Patient ID"]].assign(split=...).to_csv("labels.csv", index=False)`.
+
+Labels become float32 (n, classes); indices are the rows of the table, from 0 for the first below the header.
+Images must have one size, and become pixels as those of `kdlib.data.folders` do.
+"""
+
+import os
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from kdlib.data import _records, folders
+from kdlib.data._records import Record
+from kdlib.data.sources import Images, Source
+
+NAME = "labels.csv"
+_COLUMNS = {
+    "file": "file", "image index": "file", "path": "file", "split": "split",
+    "patient": "patient", "patient id": "patient", "labels": "labels", "finding labels": "labels",
+}  # fmt: skip
+_NO_CLASSES = set(_COLUMNS.values())
+_SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+_WITHOUT_LABELS = "no finding"
+
+
+class Row(NamedTuple):
+    """A row of the table: where it stands, for messages, and its cells by the name of their column."""
+
+    where: str
+    cells: dict[str, str]
+
+
+def stands_in(path: Path) -> bool:
+    return os.path.isfile(path / NAME)
+
+
+def read(path: Path) -> Source:
+    """Read the table in `path`, and every image that it names.
+
+    Raises:
+        FileNotFoundError: the table names a file that is not there.
+        ValueError: a table that is not as described above, a file outside of the folder or named twice, a patient
+            in two splits, class folders beside the table; an image as in `kdlib.data.folders.read`. The message
+            names the line or the column.
+    """
+    table = path / NAME
+    header, records = _records.read(table)
+    _refuse_class_folders(path, records)
+    columns = _columns(table, header)
+    rows = [Row(where, dict(zip(columns, cells, strict=True))) for where, cells in records]
+    files = _image_files(path, rows)
+    splits = np.array([_split(row) for row in rows])
+    patients = _patients(rows, splits) if "patient" in columns else None
+    _refuse_missing_splits(table, splits, patients)
+    classes = [name for name in columns if name not in _NO_CLASSES]
+    if classes:
+        labels = _labels_by_column(rows, classes)
+        _refuse_classes_never_seen(table, classes, labels[splits == "train"])
+    else:
+        classes, labels = _labels_by_name(table, rows)
+    images = folders.read_images(files)
+    train, validation, test = (
+        Images(images[splits == split], labels[splits == split], np.flatnonzero(splits == split))
+        for split in ("train", "validation", "test")
+    )
+    groups = None if patients is None else patients[splits == "train"]
+    return Source(train, test, classes, validation if len(validation.labels) else None, groups)
+
+
+def _refuse_class_folders(path: Path, records: Sequence[Record]) -> None:
+    """Folders in train may be the patients of a table that names their images; otherwise they are classes."""
+    train = path / "train"
+    standing = folders.entries(train) if os.path.isdir(train) else []
+    inside = [entry.name for entry in standing if entry.is_dir()]
+    named = {tuple(cell.split("/")[:2]) for record in records for cell in record.cells if "/" in cell}
+    if inside and not any(("train", name) in named for name in inside):
+        raise ValueError(
+            f"{path} holds both {NAME} and folders in train ({inside[0]}, ...) from which {NAME} names no image: "
+            f"remove {NAME} if the folders are the classes, and these folders if the table says the labels"
+        )
+
+
+def _columns(table: Path, header: list[str]) -> list[str]:
+    """The header, with the columns that are no classes under the names that they have here."""
+    names = [_COLUMNS.get(name.casefold(), _name(name)) for name in header]
+    for position, name in enumerate(names):
+        if not name:
+            raise ValueError(
+                f"{table}: column {position + 1} has no name: name it, or delete it (the index that pandas writes is "
+                "left out by index=False)"
+            )
+        if name in names[:position]:
+            both = f"{header[names.index(name)]!r} and {header[position]!r}"
+            raise ValueError(f"{table}: the columns {both} mean the same: delete one")
+    if "file" not in names:
+        is_one_text = len(header) == 1 and re.search("[;\t]", header[0])
+        remedy = "separate the columns by commas" if is_one_text else "name the column of the images so"
+        raise ValueError(f"{table} has no column file, Image Index or Path in its header {header}: {remedy}")
+    classes = [name for name in names if name not in _NO_CLASSES]
+    if "labels" in names and classes:
+        raise ValueError(
+            f"{table} has labels by name in the column {header[names.index('labels')]!r}, and the columns {classes}, "
+            "which would be classes: delete these columns (also where they are metadata, such as an age), or that one"
+        )
+    if "labels" not in names and not classes:
+        raise ValueError(f"{table} has no labels: add a column labels, or a column for each class")
+    return names
+
+
+def _name(text: str) -> str:
+    """The same name may be spelt with composed or with combining characters."""
+    return unicodedata.normalize("NFC", text)
+
+
+def _image_files(path: Path, rows: Sequence[Row]) -> list[Path]:
+    files, first_named = [], {}
+    for row in rows:
+        name = row.cells["file"]
+        if not name:
+            raise ValueError(f"{row.where}: the column for the file is blank")
+        inside = PurePosixPath(name)
+        if "\\" in name or re.match("[a-zA-Z]:", name) or inside.is_absolute() or ".." in inside.parts:
+            raise ValueError(f"{row.where}: {name!r} must be a path inside {path}, with / and without ..")
+        if not os.path.isfile(path / name):
+            raise FileNotFoundError(f"{row.where}: there is no file {name!r} in {path}")
+        other = first_named.setdefault(os.path.realpath(path / name), row.where)
+        if other != row.where:
+            raise ValueError(f"{row.where}: the file {name!r} is the one of {other}: name each file once")
+        files.append(path / name)
+    return files
+
+
+def _split(row: Row) -> str:
+    if "split" in row.cells:
+        word = row.cells["split"]
+        if word.casefold() not in _SPLITS:
+            raise ValueError(f"{row.where}: split must be train, validation or test, got {word!r}")
+        return _SPLITS[word.casefold()]
+    first, *below = PurePosixPath(row.cells["file"]).parts
+    if not below or first not in _SPLITS:
+        raise ValueError(
+            f"{row.where}: nothing says to which split {row.cells['file']!r} belongs: add a column split with train, "
+            "validation or test, or put the images into folders train, validation (or val) and test"
+        )
+    return _SPLITS[first]
+
+
+def _patients(rows: Sequence[Row], splits: np.ndarray) -> Int64[np.ndarray, " n"]:
+    """The patient of each image as a number."""
+    first_rows: dict[str, int] = {}
+    names = [_name(row.cells["patient"]) for row in rows]
+    for position, (row, name) in enumerate(zip(rows, names, strict=True)):
+        if not name:
+            raise ValueError(f"{row.where}: the patient is blank: fill it in, or delete the column")
+        first = first_rows.setdefault(name, position)
+        if splits[first] != splits[position]:
+            raise ValueError(
+                f"patient {name!r} is in {splits[first]} ({rows[first].where}) and in {splits[position]} ({row.where})"
+                ": put all images of a patient into one split, or what is learnt of the patient helps there (leakage)"
+            )
+    return np.array([first_rows[name] for name in names])
+
+
+def _refuse_missing_splits(table: Path, splits: np.ndarray, patients: np.ndarray | None) -> None:
+    for split in ("train", "test"):
+        if split not in splits:
+            raise ValueError(f"{table} has no image for {split}: it needs some for train and some for test")
+    parts = np.arange(len(splits)) if patients is None else patients
+    if "validation" not in splits and len(np.unique(parts[splits == "train"])) < 2:
+        raise ValueError(
+            f"{table} has one {'image' if patients is None else 'patient'} for train: add another, because the "
+            "validation split is cut from these, or say which images are for validation"
+        )
+
+
+def _labels_by_name(table: Path, rows: Sequence[Row]) -> tuple[list[str], Float32[np.ndarray, "n classes"]]:
+    names = [_findings(row) for row in rows]
+    classes = sorted(set().union(*names))
+    if not classes:
+        raise ValueError(f"{table} gives no image a label")
+    labels = np.array([[name in found for name in classes] for found in names], dtype=np.float32)
+    return classes, labels
+
+
+def _findings(row: Row) -> set[str]:
+    names = {_name(name.strip()) for name in row.cells["labels"].split("|")} - {""}
+    without = {name for name in names if name.casefold() == _WITHOUT_LABELS}
+    if without and len(names) > 1:
+        raise ValueError(f"{row.where}: {row.cells['labels']!r} means some labels and none: delete some")
+    return names - without
+
+
+def _labels_by_column(rows: Sequence[Row], classes: list[str]) -> Float32[np.ndarray, "n classes"]:
+    return np.array([[_number(row, name) for name in classes] for row in rows], dtype=np.float32)
+
+
+def _number(row: Row, name: str) -> float:
+    text = row.cells[name]
+    try:
+        number = float(text or 0)
+    except ValueError as error:
+        raise ValueError(
+            f"{row.where}: the column {name!r}, which is read as a class, holds the text {text!r}: delete the column "
+            "if it is none, or write 1, 0 or a number between"
+        ) from error
+    if number == -1:
+        raise ValueError(
+            f"{row.where}: the column {name!r} holds -1 (uncertain), which is no label: write 1 or 0 for what you take "
+            "it to be, or a number between, such as 0.5"
+        )
+    if not 0 <= number <= 1:
+        raise ValueError(
+            f"{row.where}: the column {name!r} holds {text}, which is not in [0, 1] as labels are: "
+            "delete the column if it is no class"
+        )
+    return number
+
+
+def _refuse_classes_never_seen(table: Path, classes: list[str], labels: np.ndarray) -> None:
+    never = [name for name, seen in zip(classes, labels.any(axis=0), strict=True) if not seen]
+    if never:
+        raise ValueError(
+            f"{table}: no image for train has a number above 0 in the columns {never}: delete them, or add images"
+        )
