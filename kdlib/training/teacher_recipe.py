@@ -48,10 +48,12 @@ def train_teacher(
         The path of the manifest.
 
     Raises:
-        ValueError: as `kdlib.data.load` and `kdlib.training.train`; no `out` and no home folder.
+        ValueError: as `kdlib.data.load` and `kdlib.training.train`; several labels an image; no `out` and no home
+            folder.
         OSError: the folder cannot be written, before anything is trained.
     """
     images = data.load(dataset, root=root, full=True)
+    _refuse_several_labels(dataset, images)
     everything = _all_training_images(images)
     folder = _folder(out)
     architecture = _architecture(images)
@@ -86,6 +88,15 @@ def train_teacher(
     path = _write(folder, dataset, network, manifest)
     checkpoint.unlink()
     return path
+
+
+def _refuse_several_labels(dataset: str, images: ImageDataset) -> None:
+    """The recipe's cross-entropy and the manifest's accuracy are of one class an image."""
+    if not images.train.has_classes:
+        raise ValueError(
+            f"dataset={dataset!r} has a number for each image and class, and this recipe is for one class an image: "
+            "train by kdlib.training.train with task_loss=torch.nn.functional.binary_cross_entropy_with_logits"
+        )
 
 
 def _folder(out: str | Path | None) -> Path:
