@@ -22,10 +22,26 @@ def grey(name: str, value: Any) -> ImageSplit:
     return split
 
 
-def classes_of(split: ImageSplit, classes: int) -> None:
+def halvable(name: str, value: Any) -> ImageSplit:
+    """A rule for `kdlib._checks.checked`: grey images of at least two times two pixels."""
+    split = grey(name, value)
+    if min(size := tuple(split.images.shape[2:])) < 2:
+        raise ValueError(f"{name} must hold images of at least 2 x 2 pixels, got {size}")
+    return split
+
+
+def halvable_items(name: str, value: Any) -> ImageSplit:
+    """A rule for `kdlib._checks.checked`: such images of one class each."""
+    return halvable(name, items(name, value))
+
+
+def labels_below(classes: int, split: ImageSplit, name: str) -> None:
     """
+    Args:
+        name: of the argument that holds the number of classes.
+
     Raises:
         ValueError: an image has a class that is not below `classes`.
     """
     if (largest := int(split.labels.max())) >= classes:
-        raise ValueError(f"classes={classes} must be above every label of the images, got the label {largest}")
+        raise ValueError(f"{name} must be above every label of the images, got {classes} and the label {largest}")

@@ -89,7 +89,7 @@ def box_average_precision(
         overlap: what counts as found.
 
     Raises:
-        ValueError: another number of rows than images, of columns than 15 * 8 * 8.
+        ValueError: another number of rows than images, of columns than 15 * 8 * 8; no item on any of the images.
     """
     logits = model if isinstance(model, Tensor) else predict_logits(model, split)
     if len(logits) != len(split):
@@ -97,6 +97,8 @@ def box_average_precision(
     answers, items = found(logits), true_items(split)
     precisions = [_of_class(number, answers, items, overlap) for number in range(CLASSES)]
     known = [precision for precision in precisions if precision is not None]
+    if not known:
+        raise ValueError(f"split must hold at least one item, got {len(split)} images without any")
     return sum(known) / len(known)
 
 

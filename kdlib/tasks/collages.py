@@ -33,7 +33,7 @@ def collages(
     Raises:
         ValueError: images of several channels or labels; a label that is not below `classes`.
     """
-    _checks.classes_of(split, classes)
+    _checks.labels_below(classes, split, "classes")
     random = torch.Generator().manual_seed(seed)
     rows = torch.randint(len(split), (n, CELLS), generator=random)
     present = torch.rand(n, CELLS, generator=random) >= empty

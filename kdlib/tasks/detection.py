@@ -52,7 +52,7 @@ class GridDetector(PocketCNN):
     The last stage is the *neck*: what the head reads, and what feature losses compare.
 
     Args:
-        widths: channels of each stage, at least three. The standard ones have 24,335 parameters.
+        widths: channels of each stage, at least three. The standard ones have 23,903 parameters.
     """
 
     def __init__(self, widths: tuple[int, ...] = (16, 32, 32, 32)):
@@ -80,13 +80,14 @@ def canvases(split: ImageSplit, n: int, *, seed: int = 0) -> ImageSplit:
 
     Returns:
         Images uint8 (n, 1, 64, 64); labels float32 (n, 15 * 8 * 8), see `grid`: 1 for each cell with the centre of an
-        item, its class as 0 and 1, its box; 0 elsewhere. A box is the smallest that holds all pixels of at least a
-        tenth of full brightness.
+        item, its class as 0 and 1, its box; 0 elsewhere. A box is the smallest that holds all pixels of the scaled
+        item of at least a tenth of full brightness, before they are rounded.
 
     Raises:
         ValueError: images of several channels or labels, larger ones, or a label above 9.
     """
-    _checks.classes_of(split, CLASSES)
+    if (largest := int(split.labels.max())) >= CLASSES:
+        raise ValueError(f"split must hold items of {CLASSES} classes, 0 to {CLASSES - 1}, got the label {largest}")
     if max(split.images.shape[2:]) > CANVAS:
         raise ValueError(f"split must hold images of at most {CANVAS} pixels, got {tuple(split.images.shape[2:])}")
     random = torch.Generator().manual_seed(seed)

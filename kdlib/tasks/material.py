@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 from kdlib._checks import checked, natural_number, positive_integer
 from kdlib.data import ImageDataset, ImageSplit
@@ -12,7 +13,14 @@ Make = Callable[..., ImageSplit]  # (split, n, *, seed) -> images with labels
 _OTHER_SEED = 10_000  # of the seeds of what a student learns from, none of which meets those of the judges
 
 
-@checked(n=positive_integer, items=positive_integer, judges=positive_integer, seed=natural_number)
+def _whole(name: str, value: Any) -> ImageDataset:
+    """A rule for `kdlib._checks.checked`: a data set, and not one of its splits."""
+    if not isinstance(value, ImageDataset):
+        raise TypeError(f"{name} must be a kdlib.data.ImageDataset, got {type(value).__name__}")
+    return value
+
+
+@checked(dataset=_whole, n=positive_integer, items=positive_integer, judges=positive_integer, seed=natural_number)
 def material(
     make: Make, dataset: ImageDataset, n: int, *, items: int = 1000, judges: int = 2000, seed: int = 0
 ) -> ImageDataset:
@@ -28,7 +36,12 @@ def material(
 
     Returns:
         train, validation and test; all are normalised by the mean and std of train.
+
+    Raises:
+        ValueError: more items than the data set has training images; what `make` refuses.
     """
+    if items > len(dataset.train):
+        raise ValueError(f"items must be at most the {len(dataset.train)} training images, got {items}")
     train = make(dataset.train.take(items, seed=seed), n, seed=_OTHER_SEED + seed)
     others = (normalised_like(_judges(make, split, judges), train) for split in (dataset.validation, dataset.test))
     return ImageDataset(train, *others, dataset.classes)
@@ -45,6 +58,7 @@ def normalised_like(split: ImageSplit, other: ImageSplit) -> ImageSplit:
     return ImageSplit(split.images, split.labels, split.indices, other.mean, other.std)
 
 
+@checked(dataset=_whole)
 def seen_by_sensor(sensor: Callable[[ImageSplit], ImageSplit], dataset: ImageDataset) -> ImageDataset:
     """The data set as a sensor of `kdlib.tasks.modalities` sees it; all is normalised by its training images."""
     train = sensor(dataset.train)

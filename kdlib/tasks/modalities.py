@@ -27,7 +27,7 @@ def edges(split: ImageSplit) -> ImageSplit:
     return _like(split, F.conv2d(padded, kernels).square().sum(dim=1, keepdim=True).sqrt())
 
 
-@checked(split=_checks.grey)
+@checked(split=_checks.halvable)
 def thumbnails(split: ImageSplit) -> ImageSplit:
     """Half the height and half the width: the means of two times two pixels; an odd last row or column is left out."""
     return _like(split, F.avg_pool2d(split.images.float(), 2))

@@ -39,8 +39,10 @@ def turned(split: ImageSplit, n: int, *, seed: int = 0) -> ImageSplit:
     labels = torch.rand(n, 1, generator=random)
     angles = ((2 * labels - 1) * math.radians(DEGREES)).squeeze(1)
     cosines, sines, zeros = angles.cos(), angles.sin(), torch.zeros(n)
-    # affine_grid asks where a pixel of the turned image was before.
-    turns = torch.stack([cosines, -sines, zeros, sines, cosines, zeros], dim=1).view(n, 2, 3)
+    # affine_grid asks where a pixel of the turned image was before, in halves of the height and of the width.
+    height, width = split.images.shape[2:]
+    across, down = -sines * (height / width), sines * (width / height)
+    turns = torch.stack([cosines, across, zeros, down, cosines, zeros], dim=1).view(n, 2, 3)
     images = split.images[rows].float()
     grid = F.affine_grid(turns, list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, align_corners=False)

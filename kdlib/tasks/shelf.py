@@ -157,9 +157,9 @@ def train(name: str, dataset: ImageDataset, *, images: int = IMAGES, out: Path =
         "bytes": len(weights),
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
-    out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(description, indent=2) + "\n"
     _files.write(out / f"{_stem(name)}.safetensors", weights)
-    _files.write(out / f"{_stem(name)}.json", (json.dumps(description, indent=2) + "\n").encode())
+    _files.write(out / f"{_stem(name)}.json", text.encode())
     return description
 
 

@@ -5,6 +5,7 @@ where the item moves. Noise of its own in each frame hides the item, so that mor
 """
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -23,7 +24,7 @@ _STEPS = torch.tensor([[0, -1], [0, 1], [-1, 0], [1, 0]])  # rows and columns
 FRAMES, SPEED, NOISE = 8, 2, 40.0
 
 
-@checked(split=_checks.items, n=positive_integer, seed=natural_number, items=positive_integer)
+@checked(split=_checks.halvable_items, n=positive_integer, seed=natural_number, items=positive_integer)
 def clips(split: ImageSplit, n: int, *, seed: int = 0, items: int = 10) -> ImageSplit:
     """`n` clips of eight frames, each of an item of half its size that moves two pixels a frame.
 
@@ -38,9 +39,9 @@ def clips(split: ImageSplit, n: int, *, seed: int = 0, items: int = 10) -> Image
         directions being left, right, up and down.
 
     Raises:
-        ValueError: images of several channels or labels; a label that is not below `items`.
+        ValueError: images of several channels or labels, or of one row or column; a label that is not below `items`.
     """
-    _checks.classes_of(split, items)
+    _checks.labels_below(items, split, "items")
     random = torch.Generator().manual_seed(seed)
     rows = torch.randint(len(split), (n,), generator=random)
     directions = torch.randint(len(DIRECTIONS), (n,), generator=random)
@@ -72,9 +73,9 @@ def frames_of(split: ImageSplit, frames: Sequence[int]) -> ImageSplit:
         ValueError: no frames, or one that the clips do not have.
     """
     channels = split.images.shape[1]
-    if not frames or not all(isinstance(f, int) and 0 <= f < channels for f in frames):
-        raise ValueError(f"frames must be some of 0 to {channels - 1}, got {frames!r}")
     chosen = list(frames)
+    if not chosen or not all(isinstance(f, Integral) and 0 <= f < channels for f in chosen):
+        raise ValueError(f"frames must be some of 0 to {channels - 1}, got {frames!r}")
     return ImageSplit(
         split.images[:, chosen].contiguous(), split.labels, split.indices, split.mean[chosen], split.std[chosen]
     )
