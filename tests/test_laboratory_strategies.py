@@ -173,7 +173,7 @@ def test_a_student_of_views_is_bit_for_bit_the_one_trained_by_hand():
     settings = {"method": "distillation", "temperature": 2.0, "alpha": 0.5, "augment": "crop", "images": 40}
     settings |= {"epochs": 8, "learning_rate": 0.02, "label_smoothing": 0.1}
     trainer = Trainer(
-        teachers={"course": course_teacher}, features={}, augmentations={"crop": CROP}, quick=False
+        teachers={"course": course_teacher}, features={}, augmentations={"crop": CROP}, sensors={}, quick=False
     )
     ours, theirs = fresh(1), fresh(1)
     trainer.train(ours, 1, settings)

@@ -15,8 +15,6 @@ import functools
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,133 +25,15 @@ from kdlib.data import ImageSplit
 from kdlib.inference import predict_logits
 from kdlib.lesson import profiles
 from kdlib.lesson.laboratory_networks import quantised as in_few_bits
-from kdlib.lesson.laboratory_settings import (
-    AS_TRAINED,
-    Setting,
-    Settings,
-    all_settings,
-    functions,
-    names,
-    refuse_half_said,
-    with_effect,
-)
-from kdlib.lesson.laboratory_training import LogitsOf, TermsOf, Trainer, dataset
+from kdlib.lesson.laboratory_room import SPLITS, Room, as_text
+from kdlib.lesson.laboratory_settings import AS_TRAINED, Settings, all_settings, functions, names
+from kdlib.lesson.laboratory_training import LogitsOf, Sensor, TermsOf, Trainer, dataset
 from kdlib.training.augmentation import Augment
 
 NetworkOf = Callable[[int], nn.Module]  # of the seed: a student before its training
-SPLITS = ("validation", "test")
 COURSE_TEACHER = "the course's"
 STUDENT = "tiny-cnn"
 AFTER_TRAINING = ("bits", "scales")  # the settings that change a student when it has been trained
-ALWAYS_SAID = ("network", "method")  # in the record; other settings where they are not the default
-
-
-@dataclass(frozen=True)
-class Look:
-    """One entry of the record: a student was asked for its accuracy on a split."""
-
-    seed: int
-    settings: tuple[tuple[str, Any], ...]  # those that have an effect, in the laboratory's order
-    split: str
-    accuracy: float
-
-
-@dataclass(frozen=True, repr=False)
-class Student:
-    """A student of a seed and of settings; `accuracy` trains it where that has not been done."""
-
-    laboratory: "Room"
-    seed: int
-    settings: tuple[tuple[str, Any], ...]
-
-    def accuracy(self, split: str) -> float:
-        """The share of right answers on "validation" or on "test", a fraction from 0 to 1.
-
-        Raises:
-            ValueError: another split.
-        """
-        if split not in SPLITS:
-            raise ValueError(f"accuracy is measured on {' or '.join(map(repr, SPLITS))}, got {split!r}")
-        return self.laboratory.measure(self, split)
-
-    def __repr__(self) -> str:
-        return f"student of seed {self.seed}: {as_text(self.settings)}"
-
-
-def as_text(settings: Iterable[tuple[str, Any]]) -> str:
-    """The settings as they are written in a call."""
-    return ", ".join(f"{name}={value!r}" for name, value in settings)
-
-
-class Room:
-    """What the laboratory and its rehearsal share: which settings there are, and the record of what was asked."""
-
-    def __init__(self, known: dict[str, Setting], offered: Iterable[str] | None) -> None:
-        offered = list(known) if offered is None else list(offered)
-        unknown = [name for name in offered if name not in known]
-        if unknown:
-            raise ValueError(f"settings={offered!r}: there is no {unknown[0]!r}; there are {', '.join(known)}")
-        self._known = known
-        self.settings = {name: setting for name, setting in known.items() if name in offered}
-        self.looks: list[Look] = []
-        self._measured: dict[tuple, dict[str, float]] = {}
-
-    @checked(seed=_checks.natural_number)
-    def student(self, seed: int, **settings: Any) -> Student:
-        """The student of that seed and those settings.
-
-        Args:
-            seed: chooses the images, the initial weights and the order; a whole number of at least 0.
-            settings: those of `settings`; where nothing is said, their defaults hold. Settings that have no effect,
-                such as the temperature where method="labels", make no other student.
-
-        Raises:
-            ValueError: no such setting, a value that is not allowed, a setting of the teacher where no method is
-                given, a weight where no features are, or scales where no bits are.
-            TypeError: a number is asked for.
-        """
-        for name in settings:
-            if name not in self.settings:
-                raise ValueError(f"unknown setting {name!r}; this laboratory has {', '.join(self.settings)}")
-        refuse_half_said(settings)
-        chosen = {n: self.settings[n].checked(n, value) for n, value in settings.items()}
-        every = {name: chosen.get(name, setting.default) for name, setting in self._known.items()}
-        return Student(self, seed, with_effect(every))
-
-    def measure(self, student: Student, split: str) -> float:
-        """The student's accuracy; it is put on record that somebody looked at it."""
-        key = (student.seed, student.settings)
-        if key not in self._measured:
-            self._measured[key] = self._accuracies(student.seed, dict(student.settings))
-        accuracy = self._measured[key][split]
-        self.looks.append(Look(student.seed, student.settings, split, accuracy))
-        return accuracy
-
-    def _accuracies(self, seed: int, settings: Settings) -> dict[str, float]:
-        raise NotImplementedError
-
-    def __repr__(self) -> str:
-        """How many students there are, and which: a line for each kind of them."""
-        seeds: dict[tuple, list[int]] = {}
-        for seed, settings in self._measured:
-            seeds.setdefault(settings, []).append(seed)
-        lines = [f"{len(self._measured)} students in {self._place()}"]
-        for settings, numbers in seeds.items():
-            looked = [s for s in SPLITS if any(look.settings == settings and look.split == s for look in self.looks)]
-            said = [(n, v) for n, v in settings if n in ALWAYS_SAID or v != self._known[n].default]
-            lines.append(f"  {as_text(said)}: seeds {_listed(numbers)}, measured on {' and '.join(looked)}")
-        return "\n".join(lines)
-
-    def _place(self) -> str:
-        raise NotImplementedError
-
-
-def _listed(numbers: list[int]) -> str:
-    """All of them, or "0 to 4" where there is no gap."""
-    low, high = min(numbers), max(numbers)
-    if len(numbers) > 2 and sorted(numbers) == [*range(low, high + 1)]:
-        return f"{low} to {high}"
-    return ", ".join(map(str, sorted(numbers)))
 
 
 class Laboratory(Room):
@@ -176,6 +56,10 @@ class Laboratory(Room):
             them stands for eight epochs; epochs that are no multiple of eight are rounded to the nearest, and for
             fewer than eight there are as many views as epochs, and one pass. By default there are none, and no such
             setting.
+        sensors: by name, functions of a split that give what a sensor makes of its images, in their order, such as
+            those of `kdlib.tasks.modalities`. The setting `sensor` chooses one, the first being taken where nothing is
+            said: the student learns from what it gives, and is judged on that, while its teacher is asked about the
+            pixels of the same images. By default students see the pixels, and there is no such setting.
         schedules: whether the temperature may go in a straight line to `temperature_end`, and the student may spend
             the share `second_stage` of its epochs, at the end, on labels alone at a tenth of the learning rate (at
             least one epoch in each stage; of views, a pass). By default not, and there are no such settings.
@@ -185,13 +69,14 @@ class Laboratory(Room):
 
     Raises:
         ValueError: an unknown profile or setting, no teacher, no network, features or an augmentation called "none",
-            or numbers that are not allowed.
+            features or augmentations beside sensors, or numbers that are not allowed.
         TypeError: something else than functions by name.
     """
 
     @checked(
         teachers=functions(" from a split to its logits"), networks=functions(" from the seed to a network"),
         features=functions(" from (split, weight, seed) to feature terms"), augmentations=functions(),
+        sensors=functions(" from a split to the one that is seen"),
         schedules=_checks.boolean, quantised=_checks.boolean,
     )  # fmt: skip
     def __init__(
@@ -204,24 +89,25 @@ class Laboratory(Room):
         features: Mapping[str, TermsOf] | None = None,
         networks: Mapping[str, NetworkOf] | None = None,
         augmentations: Mapping[str, Augment] | None = None,
+        sensors: Mapping[str, Sensor] | None = None,
         schedules: bool = False,
         quantised: bool = False,
         settings: Iterable[str] | None = None,
     ) -> None:
         teachers = {COURSE_TEACHER: course_teacher} if teachers is None else teachers
-        features, augmentations = features or {}, augmentations or {}
+        features, augmentations, sensors = features or {}, augmentations or {}, sensors or {}
         self._networks = {STUDENT: _tiny_cnn} if networks is None else networks
         for name, given in {"teachers": teachers, "networks": self._networks}.items():
             if not given:
                 raise ValueError(f"{name}={{}}: there must be one at least")
         known = all_settings(
             images=images, epochs=epochs, teachers=teachers, features=features, networks=self._networks,
-            augmentations=augmentations, schedules=schedules, quantised=quantised,
+            augmentations=augmentations, sensors=sensors, schedules=schedules, quantised=quantised,
         )  # fmt: skip
         super().__init__(known, settings)
         self._quick = profiles.get(profile).name == "ci"
         self._trainer = Trainer(
-            teachers=teachers, features=features, augmentations=augmentations, quick=self._quick
+            teachers=teachers, features=features, augmentations=augmentations, sensors=sensors, quick=self._quick
         )
         self._seconds = 0.0
         self._trained: dict[tuple, nn.Module] = {}
@@ -229,7 +115,8 @@ class Laboratory(Room):
     def _accuracies(self, seed: int, settings: Settings) -> dict[str, float]:
         start = time.perf_counter()
         student = self._network(seed, settings)
-        measured = {split: metrics.accuracy(student, getattr(dataset(), split)) for split in SPLITS}
+        seen = self._trainer.seen(settings)
+        measured = {split: metrics.accuracy(student, getattr(seen, split)) for split in SPLITS}
         self._seconds += time.perf_counter() - start
         return measured
 
@@ -296,12 +183,12 @@ class Rehearsal(Room):
 
     Args:
         images, epochs, schedules, quantised, settings: as those of `Laboratory`.
-        teachers, features, networks, augmentations: their names.
+        teachers, features, networks, augmentations, sensors: their names.
     """
 
     @checked(
-        teachers=names, features=names, networks=names, augmentations=names, schedules=_checks.boolean,
-        quantised=_checks.boolean,
+        teachers=names, features=names, networks=names, augmentations=names, sensors=names,
+        schedules=_checks.boolean, quantised=_checks.boolean,
     )  # fmt: skip
     def __init__(
         self,
@@ -312,13 +199,14 @@ class Rehearsal(Room):
         features: Iterable[str] = (),
         networks: Iterable[str] = (STUDENT,),
         augmentations: Iterable[str] = (),
+        sensors: Iterable[str] = (),
         schedules: bool = False,
         quantised: bool = False,
         settings: Iterable[str] | None = None,
     ) -> None:
         known = all_settings(
             images=images, epochs=epochs, teachers=teachers, features=features, networks=networks,
-            augmentations=augmentations, schedules=schedules, quantised=quantised,
+            augmentations=augmentations, sensors=sensors, schedules=schedules, quantised=quantised,
         )  # fmt: skip
         super().__init__(known, settings)
 

@@ -69,16 +69,24 @@ def all_settings(
     features: Iterable[str] = (),
     networks: Iterable[str] = (),
     augmentations: Iterable[str] = (),
+    sensors: Iterable[str] = (),
     schedules: bool = False,
     quantised: bool = False,
 ) -> dict[str, Setting]:
     """The settings of a laboratory, in the order in which they are told; teachers, features and the like by name.
 
     Raises:
-        ValueError: features or augmentations are called as the word for none of them is, or `images` or `epochs` is
-            not allowed.
+        ValueError: features or augmentations are called as the word for none of them is, or stand beside sensors, or
+            `images` or `epochs` is not allowed.
     """
     teachers, features, networks, augmentations = map(tuple, (teachers, features, networks, augmentations))
+    sensors = tuple(sensors)
+    for name, given in {"augmentations": augmentations, "features": features}.items():
+        if given and sensors:
+            raise ValueError(
+                f"a laboratory with sensors, whose students see other images than their teacher, takes no {name}; "
+                f"got {name} {', '.join(given)} and sensors {', '.join(sensors)}"
+            )
     if NO_FEATURES in features:
         raise ValueError(f"features must not be called {NO_FEATURES!r}, which stands for no features; got {features}")
     if NO_AUGMENTATION in augmentations:
@@ -105,6 +113,8 @@ def all_settings(
     }
     if len(networks) > 1:
         settings = {"network": Setting(networks[0], networks), **settings}
+    if sensors:
+        settings = {"sensor": Setting(sensors[0], sensors), **settings}
     if len(teachers) == 1:
         del settings["teacher"]
     if not features:

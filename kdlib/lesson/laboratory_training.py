@@ -10,11 +10,13 @@ from kdlib import data, training
 from kdlib.data import ImageDataset, ImageSplit
 from kdlib.features import FeatureTerm
 from kdlib.lesson.laboratory_settings import NO_AUGMENTATION, NO_FEATURES, Settings
+from kdlib.tasks.material import seen_by_sensor
 from kdlib.training.augmentation import Augment, checked_augment, views_of
 from kdlib.training.objectives import smoothed
 from kdlib.training.schedules import linear
 
 LogitsOf = Callable[[ImageSplit], Tensor]  # a teacher: the logits of a split, a row an image
+Sensor = Callable[[ImageSplit], ImageSplit]  # what it makes of the same images, in their order
 TermsOf = Callable[[ImageSplit, float, int], list[FeatureTerm]]  # of the student's images, the weight and the seed
 VIEWS = 8
 REPEATED = 50  # so many images are augmented twice, to see whether the seed repeats their views
@@ -30,7 +32,7 @@ class Trainer:
     """Trains networks as settings say; it asks a teacher once for the same images.
 
     Args:
-        teachers, features, augmentations: by name, as `Laboratory` has them.
+        teachers, features, augmentations, sensors: by name, as `Laboratory` has them.
         quick: whether a student sees a tenth of the images, once.
     """
 
@@ -40,13 +42,25 @@ class Trainer:
         teachers: Mapping[str, LogitsOf],
         features: Mapping[str, TermsOf],
         augmentations: Mapping[str, Augment],
+        sensors: Mapping[str, Sensor],
         quick: bool,
     ) -> None:
         self._teachers = teachers
         self._features = features
         self._augmentations = augmentations
+        self._sensors = sensors
         self._quick = quick
         self._targets: dict[tuple, Tensor] = {}
+        self._seen: dict[str, ImageDataset] = {}
+
+    def seen(self, settings: Settings) -> ImageDataset:
+        """All images as the student sees them: by its sensor, or their pixels."""
+        name = settings.get("sensor")
+        if name is None:
+            return dataset()
+        if name not in self._seen:
+            self._seen[name] = seen_by_sensor(_aligned(name, self._sensors[name]), dataset())
+        return self._seen[name]
 
     def train(self, student: nn.Module, seed: int, settings: Settings) -> None:
         """Train `student` in place; `settings` are those with an effect."""
@@ -75,7 +89,7 @@ class Trainer:
         """The images or their views, and the passes over them."""
         images = settings["images"] // 10 if self._quick else settings["images"]
         epochs = 1 if self._quick else settings["epochs"]
-        transfer_set = dataset().train.take(images, seed=seed)
+        transfer_set = self.seen(settings).train.take(images, seed=seed)
         augment = settings.get("augment", NO_AUGMENTATION)
         if augment == NO_AUGMENTATION:
             return transfer_set, epochs
@@ -88,8 +102,27 @@ class Trainer:
         name = settings.get("teacher", next(iter(self._teachers)))
         key = (name, seed, settings["images"], settings.get("augment"), len(transfer_set))
         if key not in self._targets:
-            self._targets[key] = self._teachers[name](transfer_set)
+            pixels = dataset().train.take(len(transfer_set), seed=seed) if "sensor" in settings else transfer_set
+            self._targets[key] = self._teachers[name](pixels)
         return self._targets[key]
+
+
+def _aligned(name: str, sensor: Sensor) -> Sensor:
+    """The sensor, which is refused where it gives other images than it was given, or their images in another order."""
+
+    def of_the_same_images(split: ImageSplit) -> ImageSplit:
+        seen = sensor(split)
+        if not isinstance(seen, ImageSplit):
+            raise ValueError(f"sensors[{name!r}] must give an ImageSplit, got {type(seen).__name__}")
+        for what in ("labels", "indices"):
+            if not torch.equal(getattr(seen, what), getattr(split, what)):
+                raise ValueError(
+                    f"sensors[{name!r}] must give the images of its split in their order, with their labels and "
+                    f"indices: its {what} are others"
+                )
+        return seen
+
+    return of_the_same_images
 
 
 def _refuse_other_random_numbers(name: str, draw: Augment, images: ImageSplit, seed: int) -> None:

@@ -15,7 +15,8 @@ from kdlib.lesson.exercises import _intervals
 from kdlib.lesson.exercises._intervals import Complaint
 from kdlib.lesson.exercises._observe import Outcome, observe
 from kdlib.lesson.exercises._verdict import CORRECT, UNFINISHED, WRONG, Verdict
-from kdlib.lesson.laboratory import Rehearsal, as_text
+from kdlib.lesson.laboratory import Rehearsal
+from kdlib.lesson.laboratory_room import as_text
 from kdlib.lesson.laboratory_settings import NO_AUGMENTATION, NO_FEATURES, RANDOM_START
 
 FEWEST_SEEDS = 5
