@@ -12,6 +12,7 @@ from kdlib.metrics import paired_interval
 OPEN = [name for name in exercises.names() if exercises.get(name).is_open]
 TEACHER = {"method": "distillation", "temperature": 4, "alpha": 0.9}
 HINT = {"features": "hint", "weight": 1}
+SILHOUETTES = {"sensor": "silhouettes"}
 
 
 def compared(one, other):
@@ -64,6 +65,11 @@ def test_every_question_that_an_exercise_offers_can_be_answered():
             ({**TEACHER, "augment": "my own"}, {**TEACHER, "augment": "none"}),
             ({**TEACHER, "temperature": 10, "temperature_end": 1}, {**TEACHER, "temperature": 5.5}),
             ({**TEACHER, "second_stage": 0.25}, TEACHER),
+        ],
+        "my_task_experiment": [
+            ({**TEACHER, "sensor": "edges", "alpha": 1}, {"sensor": "edges", "method": "labels"}),
+            ({**SILHOUETTES, **TEACHER}, {**SILHOUETTES, **TEACHER, "temperature": 1}),
+            ({**SILHOUETTES, **TEACHER}, {"sensor": "thumbnails", **TEACHER}),
         ],
     }
     assert set(questions) == set(OPEN)
@@ -188,6 +194,37 @@ def test_whether_a_teacher_gains_more_from_an_augmentation_than_labels_is_a_diff
 
     verdict = exercises.check("my_strategy_experiment", of_gains)
     assert verdict.passed and "that difference for two values of method" in verdict.message, verdict
+
+
+def test_whether_a_sensor_that_sees_less_gains_more_from_the_teacher_is_a_difference_of_differences():
+    def gain(lab, sensor, **more):
+        return np.subtract(on_test(lab, sensor=sensor, **TEACHER, **more), on_test(lab, sensor=sensor, **more))
+
+    def of_gains(lab):
+        return paired_interval(gain(lab, "silhouettes"), gain(lab, "edges"))
+
+    def of_other_images(lab):
+        return paired_interval(gain(lab, "silhouettes", images=500), gain(lab, "edges"))
+
+    verdict = exercises.check("my_task_experiment", of_gains)
+    assert verdict.passed and "that difference for two values of sensor" in verdict.message, verdict
+    assert not exercises.check("my_task_experiment", of_other_images).passed
+
+
+def test_a_sensor_is_a_change_like_any_other_and_neither_of_two_is_the_control():
+    taught = {**SILHOUETTES, **TEACHER}
+    for one, other, diagnosis in [
+        (SILHOUETTES, {"sensor": "edges"}, None),
+        ({"sensor": "edges"}, SILHOUETTES, None),
+        ({"sensor": "edges"}, {}, "no control"),  # the first one is taken where nothing is said
+        (taught, SILHOUETTES, None),
+        (SILHOUETTES, taught, "sign"),
+        (taught, {}, "several changes"),
+        ({**SILHOUETTES, "images": 500}, {"sensor": "edges"}, "several changes"),
+        ({**taught, "images": 4000, "alpha": 1}, SILHOUETTES, "several changes"),
+    ]:
+        verdict = exercises.check("my_task_experiment", compared(one, other))
+        assert verdict.diagnosis == diagnosis, (one, other, verdict)
 
 
 def test_bits_and_their_scales_are_two_changes_but_scales_come_with_the_bits():
