@@ -34,6 +34,14 @@ def _variational(student, teacher):
     return features.variational_information_loss(student, teacher, torch.ones(student.shape[1]))
 
 
+def _weighted(student, teacher):
+    def scores(logits):  # nothing for every third position
+        places = torch.arange(student[0, 0].numel()).view(student.shape[2:])
+        return (places % 3).expand(len(logits), -1, -1)
+
+    return features.score_weighted_loss(student, teacher, torch.zeros(len(student), 3), scores=scores)
+
+
 def _module(kind):
     def loss(student, teacher):
         torch.manual_seed(0)
@@ -58,6 +66,7 @@ LOSSES = {
     "contrastive": _contrastive,
     "contrastive module": _module(features.ContrastiveLoss),
     "flow": _flow,
+    "weighted by score": _weighted,
 }
 
 
@@ -190,6 +199,8 @@ def test_relations_accept_any_two_shapes_and_are_zero_for_one_image():
 MISMATCHES = [
     ("hint", (4, 2, 8, 8), (4, 3, 8, 8), "Regressor"),
     ("hint", (4, 2, 8, 8), (4, 2, 4, 4), "Regressor"),
+    ("weighted by score", (4, 2, 8, 8), (4, 3, 8, 8), "Regressor"),
+    ("weighted by score", (4, 2, 8, 8), (4, 2, 4, 4), "Regressor"),
     ("attention", (4, 2, 8, 8), (4, 2, 4, 4), "adaptive_avg_pool2d"),
     ("gradcam", (4, 2, 8, 8), (4, 2, 4, 4), "adaptive_avg_pool2d"),
     ("mmd gaussian", (4, 2, 8, 8), (4, 2, 8, 4), "adaptive_avg_pool2d"),
@@ -220,7 +231,7 @@ def test_mismatch_shows_both_shapes_and_what_to_use():
 
 
 def test_maps_must_be_maps():
-    for name in ("attention", "gradcam", "mmd linear", "flow"):
+    for name in ("attention", "gradcam", "mmd linear", "flow", "weighted by score"):
         message = refusal(LOSSES[name], torch.zeros(4, 10), torch.zeros(4, 10))
         wanted = r"\(batch, channels, height, width\), got \(4, 10\).*to_map"
         assert re.search(wanted, message), (name, message)

@@ -81,6 +81,7 @@ def test_the_losses_of_the_library_are_found():
         "hint_loss", "attention_transfer_loss", "gradcam_transfer_loss", "mmd_loss", "flow_loss",
         "similarity_loss", "relational_loss", "probabilistic_transfer_loss", "correlation_congruence_loss",
         "variational_information_loss", "VariationalInformationLoss", "contrastive_loss", "ContrastiveLoss",
+        "score_weighted_loss",
     } <= set(feature_losses())  # fmt: skip
 
 
@@ -105,7 +106,12 @@ def feature_losses() -> dict[str, object]:
 LAYER, CHANNELS = "stages.1", 32
 # Where a loss wants another layer than a map, or settings that nothing else can know.
 LAYERS = {"flow_loss": ("stages.0", "stages.1"), "contrastive_loss": "head"}
-SETTINGS = {"variational_information_loss": {"variance": torch.ones(CHANNELS)}}
+SETTINGS = {
+    "variational_information_loss": {"variance": torch.ones(CHANNELS)},
+    "score_weighted_loss": {
+        "scores": lambda logits: logits.softmax(dim=1).amax(dim=1)[:, None, None].expand(-1, 7, 7)
+    },
+}
 
 
 def term(name: str, loss, weight: float) -> FeatureTerm:

@@ -9,7 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdlib import _checks as rules
-from kdlib._checks import checked, fraction, natural_number, non_negative_number, positive_integer
+from kdlib._checks import (
+    checked,
+    fraction,
+    natural_number,
+    non_negative_number,
+    positive_integer,
+    same_shape,
+)
 from kdlib.data import ImageSplit
 from kdlib.data.splits import is_split
 from kdlib.inference import predict_logits
@@ -66,7 +73,14 @@ def with_wrong_labels(split: ImageSplit, wrong: float | int, *, seed: int = 0) -
     return ImageSplit(split.images, labels, split.indices, split.mean, split.std)
 
 
-@checked(student_logits=rules.logits, teacher_logits=rules.logits, labels=rules.logits, margin=non_negative_number)
+@checked(
+    same_shape("student_logits", "teacher_logits"),
+    same_shape("student_logits", "labels"),
+    student_logits=rules.logits,
+    teacher_logits=rules.logits,
+    labels=rules.logits,
+    margin=non_negative_number,
+)
 def bounded_loss(
     student_logits: Float[Tensor, "batch outputs"],
     teacher_logits: Float[Tensor, "batch outputs"],
@@ -93,11 +107,6 @@ def bounded_loss(
     Raises:
         ValueError: shapes that differ, numbers that are not finite, a negative margin.
     """
-    if not student_logits.shape == teacher_logits.shape == labels.shape:
-        shapes = (tuple(t.shape) for t in (student_logits, teacher_logits, labels))
-        raise ValueError(
-            "student_logits, teacher_logits and labels must have one shape, got {}, {} and {}".format(*shapes)
-        )
     of_student = (student_logits - labels).square().sum(dim=1)
     of_teacher = (teacher_logits - labels).square().sum(dim=1)
     asked = (of_student.detach() + margin) > of_teacher
@@ -120,4 +129,4 @@ def mean_error(model: nn.Module | Float[Tensor, "_n _outputs"], split: ImageSpli
         raise ValueError(
             f"model must give outputs of the labels' shape {tuple(split.labels.shape)}, got {tuple(outputs.shape)}"
         )
-    return float(2 * DEGREES * (outputs.float() - split.labels).abs().mean())
+    return float(2 * DEGREES * (outputs.detach().float() - split.labels).abs().mean())
