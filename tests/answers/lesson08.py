@@ -45,6 +45,7 @@ def questions(student="log", teacher="log", *, factor=None, reduce=None, z_by=No
         "1 - p": lambda x: (F.logsigmoid(x), torch.log1p(-torch.sigmoid(x))),
         "plain": lambda x: (torch.sigmoid(x).log(), torch.log(1 - torch.sigmoid(x))),
         "eps": lambda x: (torch.log(torch.sigmoid(x) + 1e-8), torch.log(1 - torch.sigmoid(x) + 1e-8)),
+        "clamp 1e-7": lambda x: ((p := torch.sigmoid(x).clamp(1e-7, 1 - 1e-7)).log(), (1 - p).log()),
         "1 - p + eps": lambda x: (F.logsigmoid(x), torch.log(1 - torch.sigmoid(x) + 1e-8)),
         "clamp": lambda x: ((p := torch.sigmoid(x).clamp(1e-8, 1 - 1e-8)).log(), (1 - p).log()),
     }
@@ -58,6 +59,11 @@ def questions(student="log", teacher="log", *, factor=None, reduce=None, z_by=No
         return loss * (T**2 if factor is None else factor(T))
 
     return answer
+
+
+def by_quotients(z, v, T):
+    p, q = (v / T).sigmoid(), (z / T).sigmoid()
+    return T**2 * (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).sum(1).mean()
 
 
 def soft_labels(reduction):
@@ -97,12 +103,20 @@ REPAIR_SIGMOID_LOSS = Answers(
         "takes the mean over the classes as well": soft_labels("mean"),
         "1 - sigmoid rounds to 0 where the student is sure": questions("1 - p"),
         "is sure of yes, student or teacher": questions("1 - p", "1 - p"),
-        "sigmoids round to 0 and 1": questions("plain", "plain"),
+        "where one is sure, student or teacher, and": by_quotients,
+        "round to 0 and 1 where the student is sure, and": questions("plain"),
         "0 * -inf is no number": questions("log", "plain"),
-        "in float32 1 - 1e-8 is 1": questions("clamp", "clamp"),
-        "stops both logarithms at log(1e-8)": questions("eps", "eps"),
+        "in float32 1 - 1e-8 is 1: the student's clamp": questions("clamp"),
+        "in float32 1 - 1e-8 is 1: the clamps": questions("clamp", "clamp"),
+        "the logarithms stop at log(1e-08) = -18": questions("eps", "eps"),
+        "at 1e-07 and 1 - 1e-07 stops the logarithms at -16": questions("clamp 1e-7", "clamp 1e-7"),
         "stops the logarithm of no at log(1e-8)": questions("1 - p + eps", "1 - p + eps"),
         "stops at 100": of_probabilities,
+        "is not 0 where both agree, and has no gradient": lambda z, v, T: T**2 * F.binary_cross_entropy(
+            torch.sigmoid(z / T), torch.sigmoid(v / T)),
+        "now the mean is taken over the classes": lambda z, v, T: T**2 * F.kl_div(
+            F.logsigmoid(z / T), torch.sigmoid(v / T), reduction="mean"),
+        "only the answer no has a term now": only_no,
         "the mean is taken over the classes too": questions(reduce=torch.mean),
         "over yes and no and over the classes": questions(reduce=lambda terms: terms.mean() / 2),
         "summed over the batch": questions(reduce=torch.sum),
@@ -121,8 +135,7 @@ REPAIR_SIGMOID_LOSS = Answers(
         "squared differences of probabilities": lambda z, v, T: T**2 * F.mse_loss(
             torch.sigmoid(z / T), torch.sigmoid(v / T), reduction="sum") / len(z),
         "the loss has no gradient": lambda z, v, T: by_kl_div_twice(z, v, T).item(),
-        "contains": only_no,
-        "where": with_abs,
+        "The loss contains": with_abs,
     },
     right=[
         by_kl_div_twice, by_a_softmax_of_two, by_cross_entropies, by_softplus, losses.multilabel_distillation_loss,

@@ -4,6 +4,8 @@ The functions carry no annotations, because their text is the stub that a learne
 docstrings.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -28,6 +30,14 @@ def _of_questions():
     ]  # fmt: skip
 
 
+def _value_and_gradient(function, *given):
+    """Probe: as of every loss, but for a loss that is no number: what its gradient then is tells nothing."""
+    result = value_and_gradient(function, *given)
+    if isinstance(result, dict) and not torch.as_tensor(result["loss"]).isfinite().all():
+        result["gradient"] = result["gradient"].clone().fill_(torch.nan)
+    return result
+
+
 def _logs(x):
     """log p and log(1 - p) of p = sigmoid(x)."""
     return F.logsigmoid(x), F.logsigmoid(-x)
@@ -41,14 +51,12 @@ def _no_by_subtraction(x):
     return F.logsigmoid(x), (1 - x.sigmoid()).log()
 
 
-def _clamped_by_one_minus(x):
-    p = x.sigmoid().clamp(1e-8, 1 - 1e-8)
-    return p.log(), (1 - p).log()
+def _clamped(lowest):
+    return lambda x: ((p := x.sigmoid().clamp(lowest, 1 - lowest)).log(), (1 - p).log())
 
 
-def _clamped(x):
-    p = x.sigmoid()
-    return p.clamp(min=1e-8).log(), (1 - p).clamp(min=1e-8).log()
+def _stopped(lowest):
+    return lambda x: (x.sigmoid().clamp(min=lowest).log(), (1 - x.sigmoid()).clamp(min=lowest).log())
 
 
 def _no_clamped(x):
@@ -69,11 +77,30 @@ def _entropy(v, T):
     return -(T**2) * (p * log_p + (1 - p) * log_no).sum(1)
 
 
+def _stops():
+    """Mistakes by diagnosis: logarithms of small numbers added or clamped, in student and teacher."""
+    sentence = "and where the student is sure and wrong there is no gradient; F.logsigmoid needs no clamp"
+    return {
+        f"the logarithms stop at log({lowest:g}) = {math.log(lowest):.0f}, {sentence}": _with_logs(_stopped(lowest))
+        for lowest in (1e-6, 1e-7, 1e-8, 1e-10, 1e-12)
+    } | {
+        f"the clamp at {lowest:g} and 1 - {lowest:g} stops the logarithms at {math.log(lowest):.0f}, {sentence}":
+            _with_logs(_clamped(lowest))
+        for lowest in (1e-6, 1e-7)
+    }  # fmt: skip
+
+
+def _with_logs(logs):
+    return lambda z, v, T: _divergence(z, v, T, of_student=logs, of_teacher=logs).mean()
+
+
 def _by_torch_of_probabilities(z, v, T):
-    """F.binary_cross_entropy, whose logarithms stop at -100, without the teacher's entropy."""
-    p, q = (v / T).sigmoid(), (z / T).sigmoid()
-    cross = F.binary_cross_entropy(q, p, reduction="none") - F.binary_cross_entropy(p, p, reduction="none")
-    return T**2 * cross.sum(1).mean()
+    """By image: F.binary_cross_entropy, whose logarithms stop at -100."""
+    return T**2 * F.binary_cross_entropy((z / T).sigmoid(), (v / T).sigmoid(), reduction="none").sum(1)
+
+
+def _one_term(z, v, T, sign=1):
+    return T**2 * F.kl_div(F.logsigmoid(sign * z / T), (sign * v / T).sigmoid(), reduction="batchmean")
 
 
 def _made_to_sum_to_one(z, v, T):
@@ -84,8 +111,7 @@ def _made_to_sum_to_one(z, v, T):
 
 def _exchanged_in_kl_div(z, v, T):
     """In the logarithms of 0 its gradient is lost."""
-    pairs = ((F.logsigmoid(sign * v / T), (sign * z / T).sigmoid()) for sign in (1, -1))
-    return T**2 * sum(F.kl_div(*pair, reduction="batchmean") for pair in pairs)
+    return _one_term(v, z, T) + _one_term(v, z, T, sign=-1)
 
 
 def _softmax_loss(z, v, T):
@@ -102,7 +128,7 @@ def _one_answer(student_logits, teacher_logits, temperature):
 
 @exercise(
     cases=_of_questions,
-    probe=value_and_gradient,
+    probe=_value_and_gradient,
     start=_one_answer,
     hints=[
         """Run it on a student of logits 20 and a teacher of zeros. What comes out, and may a KL be that? Then ask which
@@ -121,24 +147,32 @@ def _one_answer(student_logits, teacher_logits, temperature):
         "1 - sigmoid rounds to 0 where the student is sure of yes, and its logarithm is -inf: take F.logsigmoid(-x)":
             lambda z, v, T: _divergence(z, v, T, of_student=_no_by_subtraction).mean(),
         "1 - sigmoid rounds to 0 where one is sure of yes, student or teacher; F.logsigmoid(-x) is its logarithm":
-            lambda z, v, T: _divergence(z, v, T, of_student=_no_by_subtraction, of_teacher=_no_by_subtraction).mean(),
-        "sigmoids round to 0 and 1 where one is sure, and the logarithm of 0 is -inf: take F.logsigmoid(x) and, for "
-        "1 - sigmoid, F.logsigmoid(-x)":
-            lambda z, v, T: _divergence(z, v, T, of_student=_plain_logs, of_teacher=_plain_logs).mean(),
+            _with_logs(_no_by_subtraction),
+        "sigmoids round to 0 and 1 where one is sure, student or teacher, and the logarithm of 0 is -inf: take "
+        "F.logsigmoid(x) and F.logsigmoid(-x)":
+            _with_logs(_plain_logs),
+        "sigmoids round to 0 and 1 where the student is sure, and the logarithm of 0 is -inf: take F.logsigmoid(x) and "
+        "F.logsigmoid(-x)":
+            lambda z, v, T: _divergence(z, v, T, of_student=_plain_logs).mean(),
         "the logarithm of the teacher's sigmoid is -inf where it rounds to 0, and 0 * -inf is no number":
             lambda z, v, T: _divergence(z, v, T, of_teacher=_plain_logs).mean(),
-        "in float32 1 - 1e-8 is 1: the clamp does not keep 1 - sigmoid from 0; take F.logsigmoid(-x)":
-            lambda z, v, T: _divergence(
-                z, v, T, of_student=_clamped_by_one_minus, of_teacher=_clamped_by_one_minus).mean(),
-        "the clamp stops both logarithms at log(1e-8) = -18 and takes the gradient away where the student is sure and "
-        "wrong; F.logsigmoid needs none":
-            lambda z, v, T: _divergence(z, v, T, of_student=_clamped, of_teacher=_clamped).mean(),
+        "in float32 1 - 1e-8 is 1: the student's clamp does not keep 1 - sigmoid from 0; take F.logsigmoid(-x)":
+            lambda z, v, T: _divergence(z, v, T, of_student=_clamped(1e-8)).mean(),
+        "in float32 1 - 1e-8 is 1: the clamps do not keep 1 - sigmoid from 0; take F.logsigmoid(-x)":
+            _with_logs(_clamped(1e-8)),
         "the clamp stops the logarithm of no at log(1e-8) = -18 and takes the gradient away where the student is sure "
         "of a wrong yes; take F.logsigmoid(-x)":
-            lambda z, v, T: _divergence(z, v, T, of_student=_no_clamped, of_teacher=_no_clamped).mean(),
+            _with_logs(_no_clamped),
         "F.binary_cross_entropy of probabilities stops at 100, and where the student is sure and wrong it has no "
         "gradient; its form for logits has both":
-            _by_torch_of_probabilities,
+            lambda z, v, T: (_by_torch_of_probabilities(z, v, T) - _by_torch_of_probabilities(v, v, T)).mean(),
+        "F.binary_cross_entropy takes the mean over the classes too, is not 0 where both agree, and has no gradient "
+        "where the student is sure and wrong":
+            lambda z, v, T: _by_torch_of_probabilities(z, v, T).mean() / z.shape[1],
+        "only the answer yes has a term, as before, and now the mean is taken over the classes too":
+            lambda z, v, T: _one_term(z, v, T) / z.shape[1],
+        "only the answer no has a term now; a question has both":
+            lambda z, v, T: _one_term(z, v, T, sign=-1),
         "the mean is taken over the classes too; sum over them, and take the mean over the batch only":
             lambda z, v, T: _divergence(z, v, T).mean() / z.shape[1],
         "the mean is taken over yes and no and over the classes; sum over both, and take the mean over the batch only":
@@ -172,12 +206,13 @@ def _one_answer(student_logits, teacher_logits, temperature):
             lambda z, v, T: T**2 * ((z / T).sigmoid() - (v / T).sigmoid()).square().sum(1).mean(),
         "the loss has no gradient: .item(), .detach() or .numpy() cuts the student off":
             lambda z, v, T: _divergence(z, v, T).mean().detach(),
+        **_stops(),
     },
 )  # fmt: skip
 def repair_sigmoid_loss(student_logits, teacher_logits, temperature):
     """Repair: a teacher's loss for images that may have any number of labels. Each class is a question of its own, with
-    the answers yes, of probability sigmoid(logit / T), and no. The loss is T^2 times the KL of a question from teacher
-    to student, summed over the classes, averaged over the batch: 0 where both agree, and nowhere below.
+    the answers yes, of probability sigmoid(logit / T), and no. The loss is T^2 * KL(teacher's answers || student's) of
+    a question, summed over the classes, averaged over the batch: 0 where both agree, and nowhere below.
 
     student_logits, teacher_logits: (batch, classes); temperature: T. Returns one number. Value and gradient stay finite
     for logits of 200 and -200.
