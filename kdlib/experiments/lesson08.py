@@ -1,7 +1,8 @@
 """Lesson 08, what its five topics share: seeds, learning rates, and how settings are chosen on validation.
 
-Each topic has a table `lesson08-TOPIC-tuning` of what was tried on validation images, a table `lesson08-TOPIC` of its
-arms at their own best on the test images, and the same with ten other seeds, `lesson08-TOPIC-again`.
+Each topic has a table `lesson08-TOPIC-tuning` of what was tried on validation images (and `-edge-tuning` of what lies
+beyond its edges, where the best settings lay there), a table `lesson08-TOPIC` of its arms at their own best on the test
+images, and the same with ten other seeds, `lesson08-TOPIC-again`.
 """
 
 import itertools
@@ -16,7 +17,8 @@ from kdlib.lesson import results
 from kdlib.sweeps import map_cells
 
 TUNING_SEEDS, SEEDS, AGAIN = range(100, 103), range(10), range(20, 30)
-RATES = (0.007, 0.02, 0.06, 0.18)
+RATES = (0.007, 0.02, 0.06, 0.18, 0.54)
+HIGHER_RATE = 1.62
 ALPHAS = (0.25, 0.5, 0.9, 1.0)
 BATCH_SIZE = 32
 
@@ -40,7 +42,12 @@ def tried(compute, grids: Grids, seeds: Iterable[int], **fixed: Any) -> pandas.D
         for arm, grid in grids.items()
         for settings in grid
     ]
-    return map_cells(compute, cells)
+    return measured(compute, cells)
+
+
+def measured(compute, cells: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:
+    """A row a cell, to six decimals."""
+    return map_cells(compute, cells).round(6)
 
 
 def best(table: pandas.DataFrame, settings: Sequence[str], *, by: str, lowest: bool = False) -> dict[str, Any]:
@@ -51,11 +58,17 @@ def best(table: pandas.DataFrame, settings: Sequence[str], *, by: str, lowest: b
     return {name: float(value) for name, value in zip(settings, chosen, strict=True)}
 
 
+def all_tried(topic: str) -> pandas.DataFrame:
+    """What was tried on validation, beyond the edges too."""
+    names = [f"lesson08-{topic}-{kind}tuning" for kind in ("", "edge-")]
+    return pandas.concat([results.read(name) for name in names if name in results.recorded()], ignore_index=True)
+
+
 def best_of_arms(
-    name: str, settings: Sequence[str], *, by: str, lowest: bool = False, **where: Any
+    topic: str, settings: Sequence[str], *, by: str, lowest: bool = False, **where: Any
 ) -> dict[str, dict[str, Any]]:
-    """The best settings of each arm in a recorded tuning, among the rows where columns have the given values."""
-    table = results.read(name)
+    """The best settings of each arm on validation, among the rows where columns have the given values."""
+    table = all_tried(topic)
     for column, value in where.items():
         table = table[table[column] == value]
     return {str(arm): best(own, settings, by=by, lowest=lowest) for arm, own in table.groupby("arm", sort=False)}

@@ -24,11 +24,11 @@ from kdlib.experiments.lesson08 import (
     best_of_arms,
     every,
     fashion,
+    measured,
     tried,
 )
 from kdlib.inference import predict_logits
 from kdlib.lesson.results import experiment
-from kdlib.sweeps import map_cells
 from kdlib.tasks import shelf
 from kdlib.tasks.collages import collages
 from kdlib.tasks.material import material
@@ -73,7 +73,7 @@ ARMS = {
 }
 ALONE = {  # with no word of the labels
     "one side, alone": "KL of sigmoids, one side",
-    "two sides, alone": "two sides, T = 2",
+    "two sides, alone": "two sides, T = 4",
     "softmax, alone": "softmax, T = 4",
 }
 GRIDS = {
@@ -146,8 +146,8 @@ def tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFram
 
 def cells(seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Every arm at its best, and three losses with the labels left out."""
-    chosen = best_of_arms("lesson08-collages-tuning", ("alpha", "rate"), by="map")
-    alone = best_of_arms("lesson08-collages-tuning", ("alpha", "rate"), by="map", alpha=1.0)
+    chosen = best_of_arms("collages", ("alpha", "rate"), by="map")
+    alone = best_of_arms("collages", ("alpha", "rate"), by="map", alpha=1.0)
     chosen |= {arm: alone[of] for arm, of in ALONE.items()}
     return [{"arm": arm, **settings, "seed": s, "split": "test"} for s in seeds for arm, settings in chosen.items()]
 
@@ -155,7 +155,7 @@ def cells(seeds: Sequence[int]) -> list[dict[str, Any]]:
 @experiment("lesson08-collages")
 def compared(seeds: Sequence[int] = SEEDS, **sizes: int) -> pandas.DataFrame:
     """Every arm at its own best, on the test images."""
-    return map_cells(functools.partial(on_split, **sizes), cells(seeds))
+    return measured(functools.partial(on_split, **sizes), cells(seeds))
 
 
 @experiment("lesson08-collages-again")

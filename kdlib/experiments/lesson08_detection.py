@@ -23,11 +23,11 @@ from kdlib.experiments.lesson08 import (
     best_of_arms,
     every,
     fashion,
+    measured,
     tried,
 )
 from kdlib.features import FeatureTerm
 from kdlib.lesson.results import experiment
-from kdlib.sweeps import map_cells
 from kdlib.tasks import shelf
 from kdlib.tasks.boxes import box_average_precision
 from kdlib.tasks.detection import (
@@ -140,14 +140,14 @@ def tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFram
 
 def cells(seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Every arm at its best."""
-    chosen = best_of_arms("lesson08-detection-tuning", ("alpha", "weight", "rate"), by="ap")
+    chosen = best_of_arms("detection", ("alpha", "weight", "rate"), by="ap")
     return [{"arm": arm, **settings, "seed": s, "split": "test"} for s in seeds for arm, settings in chosen.items()]
 
 
 @experiment("lesson08-detection")
 def compared(seeds: Sequence[int] = SEEDS, **sizes: int) -> pandas.DataFrame:
     """Every arm at its own best, on the test images."""
-    return map_cells(functools.partial(on_split, **sizes), cells(seeds))
+    return measured(functools.partial(on_split, **sizes), cells(seeds))
 
 
 @experiment("lesson08-detection-again")

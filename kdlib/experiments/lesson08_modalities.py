@@ -13,10 +13,19 @@ from torch import Tensor, nn
 
 from kdlib import metrics, models, teachers, training
 from kdlib.data import ImageDataset, ImageSplit
-from kdlib.experiments.lesson08 import AGAIN, RATES, SEEDS, TUNING_SEEDS, best_of_arms, every, fashion, tried
+from kdlib.experiments.lesson08 import (
+    AGAIN,
+    RATES,
+    SEEDS,
+    TUNING_SEEDS,
+    best_of_arms,
+    every,
+    fashion,
+    measured,
+    tried,
+)
 from kdlib.inference import predict_logits
 from kdlib.lesson.results import experiment
-from kdlib.sweeps import map_cells
 from kdlib.tasks import modalities
 from kdlib.tasks.material import seen_by_sensor
 
@@ -108,7 +117,7 @@ def cells(seeds: Sequence[int]) -> list[dict[str, Any]]:
         (arm, images): chosen["rate"]
         for images in COUNTS
         for arm, chosen in best_of_arms(
-            "lesson08-modalities-tuning", ("rate",), by="accuracy", images=images
+            "modalities", ("rate",), by="accuracy", images=images
         ).items()
     }
     rates[SHUFFLED, COUNTS[-1]] = rates[PAIRS, COUNTS[-1]]
@@ -123,7 +132,7 @@ def cells(seeds: Sequence[int]) -> list[dict[str, Any]]:
 @experiment("lesson08-modalities")
 def compared(seeds: Sequence[int] = SEEDS, **sizes: int) -> pandas.DataFrame:
     """Every sensor, arm and number of images, on the test images."""
-    return map_cells(functools.partial(on_split, **sizes), cells(seeds))
+    return measured(functools.partial(on_split, **sizes), cells(seeds))
 
 
 @experiment("lesson08-modalities-again")

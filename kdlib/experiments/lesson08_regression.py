@@ -23,11 +23,11 @@ from kdlib.experiments.lesson08 import (
     best_of_arms,
     every,
     fashion,
+    measured,
     tried,
 )
 from kdlib.lesson.results import experiment
 from kdlib.models import TinyCNN
-from kdlib.sweeps import map_cells
 from kdlib.tasks import shelf
 from kdlib.tasks.material import material
 from kdlib.tasks.regression import bounded_loss, mean_error, turned, with_wrong_labels
@@ -94,12 +94,12 @@ def on_split(
     wrong: float, arm: str, rate: float, seed: int, split: str, *, images: int = IMAGES, judges: int = JUDGES,
     epochs: int = EPOCHS,
 ) -> dict[str, float]:  # fmt: skip
-    """`error`: the mean error in degrees, on images with right labels."""
+    """`degrees`: the mean error, on images with right labels."""
     torch.set_num_threads(1)
     made = material_of(seed, images, judges)
     given = with_wrong_labels(made.train, wrong, seed=seed)
     student = taught(arm, rate, seed, split=given, epochs=epochs)
-    return {"error": mean_error(student, getattr(made, split))}
+    return {"degrees": mean_error(student, getattr(made, split))}
 
 
 @experiment("lesson08-regression-tuning")
@@ -115,7 +115,7 @@ def cells(seeds: Sequence[int]) -> list[dict[str, Any]]:
         (wrong, arm): settings
         for wrong in SHARES
         for arm, settings in best_of_arms(
-            "lesson08-regression-tuning", ("rate",), by="error", lowest=True, wrong=wrong
+            "regression", ("rate",), by="degrees", lowest=True, wrong=wrong
         ).items()
     }
     return [
@@ -128,7 +128,7 @@ def cells(seeds: Sequence[int]) -> list[dict[str, Any]]:
 @experiment("lesson08-regression")
 def compared(seeds: Sequence[int] = SEEDS, **sizes: int) -> pandas.DataFrame:
     """Every arm at its own best, on the test images, whose labels are right."""
-    return map_cells(functools.partial(on_split, **sizes), cells(seeds))
+    return measured(functools.partial(on_split, **sizes), cells(seeds))
 
 
 @experiment("lesson08-regression-again")

@@ -23,12 +23,12 @@ from kdlib.experiments.lesson08 import (
     best_of_arms,
     every,
     fashion,
+    measured,
     tried,
 )
 from kdlib.inference import predict_logits
 from kdlib.lesson.results import experiment
 from kdlib.models import TinyCNN
-from kdlib.sweeps import map_cells
 from kdlib.tasks import shelf
 from kdlib.tasks.material import material
 from kdlib.tasks.video import DIRECTIONS, clips, frames_of, item_and_direction
@@ -85,7 +85,7 @@ def taught(
     return student
 
 
-def measured(logits: Tensor, split: ImageSplit) -> dict[str, float]:
+def shares(logits: Tensor, split: ImageSplit) -> dict[str, float]:
     """The share of right answers: to both questions at once, to the item alone, and to the direction alone."""
     answers = item_and_direction(logits)
     items, directions = split.labels // len(DIRECTIONS), split.labels % len(DIRECTIONS)
@@ -104,7 +104,7 @@ def on_split(
     made = material_of(seed, images, judges)
     student = taught(frames, arm, alpha, rate, seed, split=made.train, epochs=epochs)
     of = frames_of(getattr(made, split), FRAMES[frames])
-    return measured(predict_logits(student, of), of)
+    return shares(predict_logits(student, of), of)
 
 
 @experiment("lesson08-video-tuning")
@@ -120,7 +120,7 @@ def cells(seeds: Sequence[int]) -> list[dict[str, Any]]:
         (frames, arm): settings
         for frames in FRAMES
         for arm, settings in best_of_arms(
-            "lesson08-video-tuning", ("alpha", "rate"), by="both", frames=frames
+            "video", ("alpha", "rate"), by="both", frames=frames
         ).items()
     }
     return [
@@ -133,7 +133,7 @@ def cells(seeds: Sequence[int]) -> list[dict[str, Any]]:
 @experiment("lesson08-video")
 def compared(seeds: Sequence[int] = SEEDS, **sizes: int) -> pandas.DataFrame:
     """Every arm at its own best, on the test images."""
-    return map_cells(functools.partial(on_split, **sizes), cells(seeds))
+    return measured(functools.partial(on_split, **sizes), cells(seeds))
 
 
 @experiment("lesson08-video-again")
