@@ -73,6 +73,12 @@ def _grid(arm: Arm) -> list[dict[str, Any]]:
 
 
 GRIDS = {name: _grid(arm) for name, arm in ARMS.items()}
+ALL_CELLS, BY_SCORE = "features, all cells", "features, weighted by score"
+BEYOND = {arm: every(weight=(30.0, 100.0), alpha=(0.0,), rate=RATES[:3]) for arm in (ALL_CELLS, BY_SCORE)}
+AS_HEAVY = {  # controls with the weight and the rate of the maps that they replace
+    "weighted, maps of other images, same weight": "weighted, maps of other images",
+    "weighted, untrained teacher, same weight": "weighted, untrained teacher",
+}
 
 
 @functools.lru_cache(maxsize=4)
@@ -104,7 +110,7 @@ def taught(
     arm: str, alpha: float, weight: float, rate: float, seed: int, *, split: ImageSplit, epochs: int = EPOCHS
 ) -> nn.Module:
     """A detector of this arm."""
-    settings = ARMS[arm]
+    settings = ARMS[AS_HEAVY.get(arm, arm)]
     torch.manual_seed(seed)
     student = GridDetector()
     common = {"epochs": epochs * settings.passes, "learning_rate": rate, "batch_size": BATCH_SIZE, "seed": seed}
@@ -138,9 +144,16 @@ def tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFram
     return tried(functools.partial(on_split, **sizes), GRIDS, seeds)
 
 
+@experiment("lesson08-detection-edge-tuning")
+def edge_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
+    """Beyond the largest weight, where both losses of features were best."""
+    return tried(functools.partial(on_split, **sizes), BEYOND, seeds)
+
+
 def cells(seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Every arm at its best."""
     chosen = best_of_arms("detection", ("alpha", "weight", "rate"), by="ap")
+    chosen |= dict.fromkeys(AS_HEAVY, chosen[BY_SCORE])
     return [{"arm": arm, **settings, "seed": s, "split": "test"} for s in seeds for arm, settings in chosen.items()]
 
 

@@ -15,6 +15,7 @@ from kdlib import metrics, models, teachers, training
 from kdlib.data import ImageDataset, ImageSplit
 from kdlib.experiments.lesson08 import (
     AGAIN,
+    HIGHER_RATE,
     RATES,
     SEEDS,
     TUNING_SEEDS,
@@ -46,6 +47,7 @@ GRIDS = {
     LABELS: every(images=COUNTS, rate=RATES),
     HARD: every(images=(9000,), rate=RATES),
 }
+BEYOND = {arm: every(images=COUNTS[:3], rate=(HIGHER_RATE,)) for arm in (PAIRS, LABELS)}
 
 
 @functools.cache
@@ -109,6 +111,12 @@ def on_split(
 def tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
     """Every arm with every number of images at its learning rates, on the validation images."""
     return tried(functools.partial(on_split, **sizes), GRIDS, seeds, sensor=TUNED_ON)
+
+
+@experiment("lesson08-modalities-edge-tuning")
+def edge_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
+    """Beyond the highest learning rate, where few images were best."""
+    return tried(functools.partial(on_split, **sizes), BEYOND, seeds, sensor=TUNED_ON)
 
 
 def cells(seeds: Sequence[int]) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from kdlib.experiments.lesson08 import (
     AGAIN,
     ALPHAS,
     BATCH_SIZE,
+    HIGHER_RATE,
     RATES,
     SEEDS,
     TUNING_SEEDS,
@@ -45,6 +46,12 @@ GRIDS = {
     HARD: every(alpha=(1.0,), rate=RATES),
     TEACHER: every(alpha=ALPHAS, rate=RATES),
     BLIND: every(alpha=(1.0,), rate=RATES),
+}
+BEYOND = {
+    LABELS: every(alpha=(0.0,), rate=(HIGHER_RATE,)),
+    LONGER: every(alpha=(0.0,), rate=(HIGHER_RATE,)),
+    HARD: every(alpha=(1.0,), rate=(HIGHER_RATE,)),
+    TEACHER: every(alpha=(0.5, 0.9), rate=(HIGHER_RATE,)),
 }
 
 
@@ -111,6 +118,13 @@ def on_split(
 def tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
     """Every arm with every number of frames, at its alphas and learning rates, on the validation images."""
     tables = [tried(functools.partial(on_split, **sizes), GRIDS, seeds, frames=frames) for frames in FRAMES]
+    return pandas.concat(tables, ignore_index=True)
+
+
+@experiment("lesson08-video-edge-tuning")
+def edge_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
+    """Beyond the highest learning rate, where some arms were best."""
+    tables = [tried(functools.partial(on_split, **sizes), BEYOND, seeds, frames=frames) for frames in FRAMES]
     return pandas.concat(tables, ignore_index=True)
 
 
