@@ -232,6 +232,8 @@ class TestPatients:
                 assert len(rows) == sum(sizes[group] for group in cut)
                 assert 1 <= len(cut) <= max(1, len(sizes) - 1), sizes
                 assert len(rows) <= max(min(sizes), 2 * len(groups) / 10), sizes
+        in_threes = np.repeat(np.arange(17), 3)
+        assert len(splits.in_groups(in_threes, 5, 0)) == 6  # which is nearer to 5 than 3 is
 
     def test_a_patient_in_two_splits_is_refused_by_name(self, tmp_path):
         files = ["train/0.png", "train/1.png", "val/2.png", "test/3.png"]

@@ -90,9 +90,10 @@ def test_wheel_names_its_command_and_licence(wheel):
     assert b"License-Expression: MIT" in texts["METADATA"] and "LICENSE" in texts
 
 
-def test_data_and_teacher_load_from_the_wheel_alone(wheel, tmp_path):
+def test_data_and_teachers_load_from_the_wheel_alone(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path)
     code = "from kdlib import data, teachers; print(data.__file__, len(data.load().test)); teachers.load()"
+    code += "; from kdlib.tasks import shelf; [shelf.load(name) for name in shelf.TASKS]"
     environment = dict(os.environ, PYTHONPATH=str(tmp_path))
     process = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True

@@ -75,6 +75,7 @@ def _grid(arm: Arm) -> list[dict[str, Any]]:
 GRIDS = {name: _grid(arm) for name, arm in ARMS.items()}
 ALL_CELLS, BY_SCORE = "features, all cells", "features, weighted by score"
 BEYOND = {arm: every(weight=(30.0, 100.0), alpha=(0.0,), rate=RATES[:3]) for arm in (ALL_CELLS, BY_SCORE)}
+BEYOND |= {"labels, three times as long": every(weight=(0.0,), alpha=(0.0,), rate=(0.002,))}
 AS_HEAVY = {  # controls with the weight and the rate of the maps that they replace
     "weighted, maps of other images, same weight": "weighted, maps of other images",
     "weighted, untrained teacher, same weight": "weighted, untrained teacher",
@@ -146,7 +147,7 @@ def tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFram
 
 @experiment("lesson08-detection-edge-tuning")
 def edge_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
-    """Beyond the largest weight, where both losses of features were best."""
+    """Beyond the largest weight and, for labels for longer, the lowest rate: there the best settings lay."""
     return tried(functools.partial(on_split, **sizes), BEYOND, seeds)
 
 
