@@ -37,8 +37,9 @@ from kdlib.tasks.video import DIRECTIONS, clips, frames_of, item_and_direction
 IMAGES, EPOCHS, JUDGES, CLASSES = 1000, 20, 4000, 40
 FRAMES = {8: range(8), 2: (3, 4), 1: (3,)}  # neighbours: eight steps of two pixels would be more than half a turn
 TEMPERATURE = 4.0
-LABELS, LONGER, TEACHER, BLIND, HARD = (
+LABELS, LONGER, TEACHER, BLIND, HARD, ITEM_LABELS = (
     "labels", "labels, three times as long", "teacher", "teacher of the item alone", "the teacher's answer as label",
+    "labels of the item alone",
 )  # fmt: skip
 GRIDS = {
     LABELS: every(alpha=(0.0,), rate=RATES),
@@ -52,6 +53,7 @@ BEYOND = {
     LONGER: every(alpha=(0.0,), rate=(HIGHER_RATE,)),
     HARD: every(alpha=(1.0,), rate=(HIGHER_RATE,)),
     TEACHER: every(alpha=(0.5, 0.9), rate=(HIGHER_RATE,)),
+    ITEM_LABELS: every(alpha=(0.0,), rate=RATES),
 }
 
 
@@ -71,6 +73,13 @@ def without_direction(logits: Tensor) -> Tensor:
     return items.expand(-1, -1, len(DIRECTIONS)).flatten(1).contiguous()
 
 
+def of_the_item_alone(split: ImageSplit) -> ImageSplit:
+    """Each label shared evenly by the four directions of its item."""
+    items = torch.nn.functional.one_hot(split.labels // len(DIRECTIONS), CLASSES // len(DIRECTIONS))
+    labels = items.repeat_interleave(len(DIRECTIONS), dim=1) / len(DIRECTIONS)
+    return ImageSplit(split.images, labels, split.indices, split.mean, split.std)
+
+
 def taught(
     frames: int, arm: str, alpha: float, rate: float, seed: int, *, split: ImageSplit, epochs: int = EPOCHS
 ) -> nn.Module:
@@ -79,7 +88,8 @@ def taught(
     student = TinyCNN(CLASSES, frames)
     seen = frames_of(split, FRAMES[frames])
     common = {"learning_rate": rate, "batch_size": BATCH_SIZE, "seed": seed, "progress": False}
-    if arm in (LABELS, LONGER):
+    if arm in (LABELS, LONGER, ITEM_LABELS):
+        seen = of_the_item_alone(seen) if arm == ITEM_LABELS else seen
         training.train(student, seen, epochs=epochs * (3 if arm == LONGER else 1), **common)
         return student
     logits = teachers.cached_logits(teacher(), split)
@@ -123,7 +133,7 @@ def tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFram
 
 @experiment("lesson08-video-edge-tuning")
 def edge_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
-    """Beyond the highest learning rate, where some arms were best."""
+    """Beyond the highest learning rate, where some arms were best; and an arm that was thought of later."""
     tables = [tried(functools.partial(on_split, **sizes), BEYOND, seeds, frames=frames) for frames in FRAMES]
     return pandas.concat(tables, ignore_index=True)
 
