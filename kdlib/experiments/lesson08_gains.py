@@ -80,7 +80,7 @@ def _video() -> Iterator[Comparison]:
 def _modalities() -> Iterator[Comparison]:
     of = lesson08_modalities
     for sensor in of.SENSORS:
-        for images in of.COUNTS:
+        for images in of.JUDGED_AGAIN:
             yield Comparison("modalities", of.PAIRS, of.LABELS, "accuracy", {"sensor": sensor, "images": images})
         for other in (of.HARD, of.SHUFFLED):
             yield Comparison("modalities", of.PAIRS, other, "accuracy", {"sensor": sensor, "images": of.COUNTS[-1]})

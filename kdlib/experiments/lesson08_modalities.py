@@ -40,6 +40,7 @@ PAIRS, LABELS, HARD, SHUFFLED = (
     "pairs", "labels", "pairs, the teacher's answer as label", "pairs, of other images",
 )  # fmt: skip
 COUNTS = (100, 300, 1000, 3000, 9000)
+JUDGED_AGAIN = (1000, 9000)
 TUNED_ON = "edges"  # learning rates are chosen for this sensor and taken for the others
 LOOKS, MOST_EPOCHS, TEMPERATURE, BATCH_SIZE = 54_000, 60, 4.0, 50
 GRIDS = {
@@ -119,7 +120,7 @@ def edge_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.Dat
     return tried(functools.partial(on_split, **sizes), BEYOND, seeds, sensor=TUNED_ON)
 
 
-def cells(seeds: Sequence[int]) -> list[dict[str, Any]]:
+def cells(seeds: Sequence[int], counts: Sequence[int] = COUNTS) -> list[dict[str, Any]]:
     """Every sensor and arm at the best rate of the arm; the pairs of other images at the rate of the pairs."""
     rates = {
         (arm, images): chosen["rate"]
@@ -134,6 +135,7 @@ def cells(seeds: Sequence[int]) -> list[dict[str, Any]]:
         for seed in seeds
         for sensor in SENSORS
         for (arm, images), rate in rates.items()
+        if images in counts
     ]
 
 
@@ -145,5 +147,5 @@ def compared(seeds: Sequence[int] = SEEDS, **sizes: int) -> pandas.DataFrame:
 
 @experiment("lesson08-modalities-again")
 def again(seeds: Sequence[int] = AGAIN, **sizes: int) -> pandas.DataFrame:
-    """The same with ten other seeds."""
-    return compared(seeds, **sizes)
+    """The same with ten other seeds, for two numbers of images."""
+    return measured(functools.partial(on_split, **sizes), cells(seeds, JUDGED_AGAIN))
