@@ -1,0 +1,656 @@
+# %% [markdown]
+# # 08 · Other tasks
+#
+# **What changes for several labels, detection, video, another modality or regression?**
+#
+# So far an image had one label. An X-ray has none or several, a photograph holds things in places, a film moves, a cheap sensor sees less
+# than the camera, and an angle is no class. The training loop stays the same in all of these. What changes are the labels, the loss and the measure;
+# and with each comes a mistake that no error message tells.
+#
+# **Objectives.** After this lesson you will be able to
+#
+# - tell a loss whose minimum is the teacher from one whose minimum is not;
+# - distil a detector where it matters, and say what is matched in a real one;
+# - say what a student cannot learn, however good its teacher;
+# - teach a student that sees something else than its teacher, without labels;
+# - distil a number, and judge a teacher that only bounds.
+#
+# **Prerequisites.** Lessons 01 to 04: loss, temperature, alpha, features, and paired intervals over seeds.
+#
+# **Time.** About 68 minutes, nearly half of them for five exercises; the cells run in about two minutes on 2 cores.
+
+# %% tags=["parameters", "projector"]
+profile = None
+
+# %% tags=["projector"]
+import pandas
+import torch
+import torch.nn.functional as F
+from IPython.display import display
+from matplotlib.figure import Figure
+
+from kdlib import data, features, inference, loss_doctor, losses, metrics, models, teachers, training
+from kdlib.experiments import lesson08_collages, lesson08_detection, lesson08_gains, lesson08_modalities, lesson08_regression
+from kdlib.experiments import lesson08_video
+from kdlib.lesson import figures, laboratory, plots, profiles, results, widgets
+from kdlib.lesson.exercises import check, hint, mine, solution
+from kdlib.lesson.predictions import predict
+from kdlib.tasks import boxes, collages, detection, modalities, regression, shelf, video
+from kdlib.tasks.material import material, seen_by_sensor
+
+# %% tags=["projector"]
+profile = profiles.get(profile)
+figures.use_style()
+pandas.set_option("display.max_colwidth", 100, "display.max_rows", 100)
+dataset = data.load("fashion-mnist")
+seeds = range(profile.choose(ci=2, lesson=2, full=10))
+images, judges, passes = profile.choose(ci=(64, 100, 1), lesson=(1000, 1000, 10), full=(1000, 4000, 20))
+torch.set_num_threads(1)
+
+
+def taught(student, split, logits=None, **settings):
+    """The student, in place: from labels, or, where logits are given, from the teacher that gave them."""
+    settings = {"epochs": passes, "learning_rate": 0.06, "progress": False} | settings
+    if logits is None:
+        training.train(student, split, **settings)
+    else:
+        training.distill(student, logits, split, **settings)
+    return student
+
+# %% [markdown]
+# ## 1. Several labels an image
+#
+# Does the image show a shirt? Does it show a bag? For each class this is a question of its own, with yes and no for an answer; a *sigmoid*
+# gives the probability of yes. Our images are collages: four places, each empty or with one of the ten items. 1,000 collages of 1,000 labelled items
+# teach the student; the teacher is ten times as large and learned from 18,000.
+
+# %% tags=["projector"]
+collage_teacher = shelf.load("collages")
+made = [material(collages.collages, dataset, images, seed=seed, judges=judges) for seed in seeds]
+answers = [teachers.cached_logits(collage_teacher, one.train) for one in made]
+print(f"teacher: mean average precision {metrics.mean_average_precision(collage_teacher, made[0].test):.3f} on these test collages")
+
+# %% tags=["figure"]
+figure = Figure(figsize=(10, 2.5), layout="constrained")
+for axes, image, labels in zip(figure.subplots(1, 5), made[0].train.images, made[0].train.labels, strict=False):
+    axes.imshow(image[0], cmap="gray_r")
+    axes.set_title("\n".join(dataset.classes[c] for c in labels.nonzero().flatten()) or "no label", fontsize=10)
+    axes.axis("off")
+figures.show(figure, caption="five collages and their labels.")
+
+# %% [markdown]
+# Which loss says "answer as the teacher does"? Four are in use. Write $p = \sigma(v)$ for the teacher's yes and $q = \sigma(z)$ for the student's.
+#
+# - The **softmax** loss of lesson 01, where classes compete for one probability.
+# - `KLDivLoss` **of sigmoids**, $\sum_c p \log (p / q)$: widely recommended, for it is what the library's function computes.
+# - **Soft cross-entropy**: that of the labels, with $p$ in their place.
+# - Multi-label logit distillation (Yang et al. 2023), a divergence between two yes-or-no answers.
+#
+# ### Exercise: repair a loss for several labels
+
+# %% exercise="repair_sigmoid_loss"
+
+# %% [markdown]
+# Is the teacher's answer really where each of them is lowest? The doctor of losses looks for the minimum. Before you run it: which would you trust?
+
+# %%
+own_loss = mine("repair_sigmoid_loss", repair_sigmoid_loss)
+candidates = {
+    "softmax": losses.soft_target_loss,
+    "KLDivLoss of sigmoids": lesson08_collages.one_sided,
+    "soft cross-entropy": lesson08_collages.soft_cross_entropy,
+    "yes-or-no divergence": losses.multilabel_distillation_loss,
+    "yours": own_loss,
+}
+for name, loss in candidates.items():
+    examined = loss_doctor.examine(loss, classes=10, several_labels=True)
+    print(f"{name:24}the minimum is the teacher: {'yes' if examined.minimum_is_teacher else 'NO'}")
+
+
+# %% tags=["projector"]
+stated_prediction = predict(
+    "KLDivLoss of sigmoids and no labels beside it: which probability does its student state on average? (One in five answers is yes.)",
+    {"at most 30 %": (0, 30), "30 to 60 %": (30, 60), "60 to 90 %": (60, 90), "more": (90, 100)}, unit="%")
+beside_prediction = predict(
+    "And with the labels beside it, alpha tuned: how far is its mean average precision from that of the divergence at T = 4?",
+    {"behind by more than two points": (None, -2), "less than two points apart": (-2, 2), "ahead by more": (2, None)})
+display(stated_prediction, beside_prediction)
+
+# %% [markdown]
+# Train with yours and with the one that was found, both without labels (`alpha=1`).
+
+# %%
+for name, loss in {"yours": own_loss, "as found": lesson08_collages.one_sided}.items():
+    for seed in seeds:
+        student = taught(models.build("tiny-cnn", seed=seed), made[seed].train, answers[seed], loss=loss, alpha=1, seed=seed)
+        logits, test = inference.predict_logits(student, made[seed].test), made[seed].test
+        print(f"{name:10} seed {seed}: mean average precision {metrics.mean_average_precision(logits, test):.3f}, "
+              f"states {logits.sigmoid().mean():.0%} (true: {test.labels.mean():.0%})")
+two = answers[0][:8], answers[0][8:16], 4.0
+assert torch.allclose(own_loss(*two), losses.multilabel_distillation_loss(*two), rtol=1e-4)  # from here on the library's
+
+# %% [markdown]
+# Recorded with ten seeds, every arm at its own alpha and learning rate from validation, beside labels for three times as long.
+
+# %% tags=["projector"]
+several = results.read("lesson08-collages").set_index(["arm", "seed"]).sort_index()
+stated_prediction.compare(plots.mean_interval(several.loc["one side, alone", "stated"]))
+
+# %% tags=["projector"]
+one_side, both_sides = several.loc["KL of sigmoids, one side"], several.loc["two sides, T = 4"]
+beside_prediction.compare(metrics.paired_interval(one_side["map"], both_sides["map"]))
+
+# %% tags=["projector", "figure"]
+gains = lesson08_gains.rows()
+print(results.provenance("lesson08-collages"))
+lesson08_gains.shown(gains.query("topic == 'collages' and of == 'map'"))
+
+# %% tags=["projector", "figure"]
+SHOWN = ["labels", "labels, three times as long", "softmax, T = 4", "KL of sigmoids, one side", "soft cross-entropy", "two sides, T = 4",
+         "softmax, alone", "one side, alone", "two sides, alone"]
+CLASSES = {"all": ("map", "auc")} | {name: (f"ap {c}", f"auc {c}") for c, name in enumerate(dataset.classes)}
+
+
+def draw_classes(figure):
+    panels = figure.subplots(1, 2, sharey=True)
+    places = range(len(SHOWN))
+    dots = [axes.plot([0] * len(SHOWN), places, "o", color=figures.COLOURS["student"])[0] for axes in panels]
+    bars = [axes.hlines(places, 0, 0, color=figures.COLOURS["student"]) for axes in panels]
+    for axes, words, lowest in zip(panels, ("average precision", "area under the ROC curve"), (0.1, 0.4), strict=True):
+        axes.set(xlim=(lowest, 1), xlabel=words, ylim=(len(SHOWN) - 0.5, -0.5))
+        axes.set_yticks(places, SHOWN)
+    panels[1].tick_params(labelleft=False)
+    title = figure.suptitle(" ")
+
+    def update(*, item):
+        for dot, bar, column in zip(dots, bars, CLASSES[item], strict=True):
+            means = [plots.mean_interval(several.loc[arm, column]) for arm in SHOWN]
+            dot.set_xdata([mean.mean for mean in means])
+            bar.set_segments([[(mean.low, place), (mean.high, place)] for place, mean in enumerate(means)])
+        title.set_text(item)
+        return [*dots, *bars, title]
+
+    return update
+
+# %% tags=["figure"]
+widgets.twin(draw_classes, {name: {"item": name} for name in ("all", "Shirt")}, columns=1, size=(10, 3.6),
+             caption="average precision and area under the ROC curve, mean and 95 % interval of ten seeds, over all classes and for one.")
+
+# %% tags=["projector", "figure"]
+widgets.strip(draw_classes, item=list(CLASSES), size=(10, 3.8), caption="the same with a slider over the classes.")
+
+# %% [markdown]
+# **What this says.** SECTION1
+
+# %% [markdown]
+# ## 2. Detection
+#
+# Now one to three items lie anywhere on a canvas, and the answer is a list: which, and where. The canvas is cut into 8 by 8 **cells**. For the cell in which
+# a centre lies, a detector says that something is there, what it is, and its box; for most cells the right answer is "nothing". A box is found where it
+# overlaps with the true one by at least a half; *average precision* (AP at .5) ranks all boxes by their score, as mean average precision ranks images.
+
+# %% tags=["projector"]
+grid_teacher = shelf.load("canvases")
+placed = [material(detection.canvases, dataset, min(images, 600), seed=seed, judges=judges // 2) for seed in seeds]
+print(f"teacher: AP {boxes.box_average_precision(grid_teacher, placed[0].test):.3f}; "
+      f"cells with an item: {detection.grid(placed[0].train.labels).objects.mean():.1%}")
+
+# %% tags=["projector", "figure"]
+look = placed[0].test.subset(slice(8))
+seen_by_teacher = inference.predict_logits(grid_teacher, look)
+scores, found, true = detection.score_map(seen_by_teacher), boxes.found(seen_by_teacher), boxes.true_items(look)
+
+
+def outline(box):
+    """The corners of a box, one after the other and back."""
+    left, upper, right, lower = box.tolist()
+    return [left, right, right, left, left], [upper, upper, lower, lower, upper]
+
+# %% tags=["projector", "figure"]
+def draw_canvas(figure):
+    left, right = figure.subplots(1, 2)
+    picture = left.imshow(look.images[0, 0], cmap="gray_r", extent=(0, 64, 64, 0))
+    heat = right.imshow(scores[0], vmin=0, vmax=1, cmap="viridis", extent=(0, 64, 64, 0))
+    figure.colorbar(heat, ax=right, label="the teacher's score")
+    wide, thin = ([left.plot([], [], color=figures.COLOURS[role], linewidth=width)[0] for _ in range(3)]
+                  for role, width in (("label", 4), ("teacher", 1.5)))
+    for axes in (left, right):
+        axes.set(xlim=(0, 64), ylim=(64, 0), xticks=[], yticks=[])
+    title = figure.suptitle(" ")
+
+    def update(*, canvas):
+        picture.set_data(look.images[canvas, 0])
+        heat.set_data(scores[canvas])
+        for lines, items in ((wide, true[canvas]), (thin, found[canvas])):
+            corners = [outline(box) for box in items.boxes[items.scores > 0.3][:3]]
+            for line, (x, y) in zip(lines, corners + [([], [])] * (3 - len(corners)), strict=True):
+                line.set_data(x, y)
+        sure = found[canvas].classes[found[canvas].scores > 0.3]
+        title.set_text("the teacher says: " + ", ".join(dataset.classes[c] for c in sure))
+        return [picture, heat, *wide, *thin, title]
+
+    return update
+
+# %% tags=["figure"]
+widgets.twin(draw_canvas, {f"canvas {n}": {"canvas": n} for n in (1, 3)}, columns=2, size=(5.6, 2.9),
+             caption="test canvases: true boxes (wide), the teacher's above a score of 0.3 (thin), and its score for each cell.")
+
+# %% tags=["projector", "figure"]
+widgets.strip(draw_canvas, canvas=range(8), size=(8, 4), caption="the same with a slider over eight canvases.")
+
+# %% [markdown]
+# Two things can be handed on: the teacher's **answers**, cell by cell, or its **features**, the maps that the head reads (the *neck*). A plain squared difference of
+# maps is mostly about cells in which there is nothing. The recipe that Ultralytics ships since 2026 weighs each cell by the teacher's score:
+#
+# $$L = \frac{\sum_{\text{cells}} w\, \lVert s - t \rVert^2}{C \sum_{\text{cells}} w}, \qquad w = \text{the teacher's largest class score}$$
+#
+# ### Exercise: a loss that looks where the teacher sees something
+
+# %% exercise="weighted_map_loss"
+
+# %% tags=["projector"]
+weight_prediction = predict(
+    "Tuned alike: how far is the loss weighted by the score ahead of the plain one over all cells?",
+    {"behind by more than half a point": (None, -0.5), "less than half a point apart": (-0.5, 0.5), "ahead by half a point to five": (0.5, 5),
+     "ahead by more": (5, None)})
+shuffled_prediction = predict(
+    "The control: same weight, but each image gets the maps of *another* image. How far is that from labels alone?",
+    {"behind by more than half a point": (None, -0.5), "less than half a point apart": (-0.5, 0.5), "ahead by more": (0.5, None)})
+display(weight_prediction, shuffled_prediction)
+
+# %% [markdown]
+# Use yours. `FeatureTerm` hands a loss what its signature names; a regressor brings 32 channels to the teacher's 96.
+
+# %%
+own_weighted = mine("weighted_map_loss", weighted_map_loss)
+
+
+def by_score(student_features, teacher_features, teacher_logits):
+    return own_weighted(student_features, teacher_features, detection.score_map(teacher_logits))
+
+
+def detector(seed, maps=None, loss=by_score, logits=None):
+    torch.manual_seed(seed)
+    student, split = detection.GridDetector(), placed[seed].train
+    settings = {"task_loss": detection.detection_loss, "learning_rate": 0.02, "seed": seed}
+    if maps is not None:
+        term = features.FeatureTerm(loss, "stages.3", maps, weight=10, regressor=True)
+        settings |= {"features": [term], "alpha": 0}
+        logits = grid_teacher
+    elif logits is not None:
+        settings |= {"loss": detection.detection_distillation_loss}
+    return boxes.box_average_precision(taught(student, split, logits, **settings), placed[seed].test)
+
+
+for seed in seeds:
+    maps = features.teacher_features(grid_teacher, placed[seed].train, ["network.stages.3"])["network.stages.3"]
+    print(f"seed {seed}: labels {detector(seed):.3f}, your loss {detector(seed, maps):.3f}, "
+          f"maps of other images {detector(seed, maps.roll(1, 0)):.3f}, "
+          f"soft answers {detector(seed, logits=teachers.cached_logits(grid_teacher, placed[seed].train)):.3f}")
+
+# %%
+both = maps[:4], maps[4:8], grid_teacher(placed[0].train.normalized(slice(4)))
+library = features.score_weighted_loss(*both, scores=detection.score_map)
+assert torch.allclose(by_score(*both), library, rtol=1e-4)  # from here on the library's
+
+# %% tags=["projector"]
+weight_prediction.compare(lesson08_gains.gain("detection", lesson08_detection.BY_SCORE, lesson08_detection.ALL_CELLS))
+
+# %% tags=["projector"]
+shuffled_prediction.compare(lesson08_gains.gain("detection", "weighted, maps of other images, same weight", "labels"))
+
+# %% tags=["projector", "figure"]
+print(results.provenance("lesson08-detection"))
+lesson08_gains.shown(gains.query("topic == 'detection'"))
+
+# %% [markdown]
+# **What this says.** The squared difference over all cells gains nothing that can be told, at whatever weight: it asks for a good copy of nothing. Weighted by the score
+# it gains about three points, and so do soft answers; the two are not told apart, and one needs no regressor. Is it the teacher, or just some pull on the features? With the
+# same weight, the maps of other images cost more than ten points, and those of an untrained teacher about six: here the content counts. But look at the row of these
+# controls at a weight of *their own*: validation chose the smallest on offer, and so they look harmless. A control that may switch itself off shows nothing.
+# Labels for three times as long are worse: 600 canvases are learned by heart.
+#
+# **In a real detector** of torchvision the names are these. Where our neck is one map, `fasterrcnn_mobilenet_v3_large_320_fpn` has a pyramid, `backbone.fpn`; match
+# its levels one by one. `rpn` and `roi_heads` answer in two steps, on regions that differ between teacher and student: give the student the teacher's
+# regions, or match one-step detectors such as `ssdlite320_mobilenet_v3_large`, whose `head` answers for the same places in both. `capture` reads the maps:
+
+# %%
+from torchvision.models.detection import ssdlite320_mobilenet_v3_large
+
+real = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=11).eval()
+network = real.backbone.features[0]  # up to the first map that the head reads; its output stands for the logits
+_, read = features.capture(network, ["6", "12"])(torch.rand(1, 3, 320, 320))
+print({f"backbone.features.0.{layer}": tuple(values.shape) for layer, values in read.items()})
+
+# %% [markdown]
+# ## 3. Video
+#
+# Eight frames, in each an item with noise of its own, moving left, right, up or down over a canvas whose edges are joined. The class is item times direction: forty
+# classes. The teacher sees eight frames. Students see eight, two neighbours, or one, as cheap video networks do (Bhardwaj et al. 2019).
+
+# %% tags=["projector"]
+clip_teacher = shelf.load("clips")
+filmed = [material(video.clips, dataset, images, seed=seed, judges=judges) for seed in seeds]
+print(f"teacher: {metrics.accuracy(clip_teacher, filmed[0].test):.1%} right in item and direction")
+
+# %% tags=["figure"]
+figure = Figure(figsize=(10, 1.7), layout="constrained")
+clip, label = filmed[0].train.images[2], int(filmed[0].train.labels[2])
+for number, (axes, frame) in enumerate(zip(figure.subplots(1, 8), clip, strict=True)):
+    axes.imshow(frame, cmap="gray_r")
+    axes.set_title(f"frame {number}", fontsize=10)
+    axes.axis("off")
+figures.show(figure, caption=f"one clip: {dataset.classes[label // 4]}, moving {video.DIRECTIONS[label % 4]}.")
+
+# %% [markdown]
+# ### Exercise: what a network says of each question
+#
+# Forty probabilities answer two questions at once.
+
+# %% exercise="item_and_direction"
+
+# %% tags=["projector"]
+direction_prediction = predict(
+    "The student of one frame, taught by the teacher of eight: how many of its directions are right?",
+    {"20 to 30 %": (20, 30), "30 to 60 %": (30, 60), "60 to 90 %": (60, 90), "more": (90, 100)}, unit="%")
+robbed_prediction = predict(
+    "A teacher is robbed of the direction: it shares each item's probability evenly by the four. Item right, student of one frame, robbed over whole?",
+    {"behind by more than a point": (None, -1), "less than one point apart": (-1, 1), "ahead by one to four": (1, 4), "ahead by more": (4, None)})
+display(direction_prediction, robbed_prediction)
+
+# %% [markdown]
+# Use yours to judge students of eight, two and one frames, from labels and from the teacher.
+
+# %%
+answer = mine("item_and_direction", item_and_direction)
+rows = []
+for frames, chosen in lesson08_video.FRAMES.items():
+    for seed in seeds:
+        split, test = (video.frames_of(one, list(chosen)) for one in (filmed[seed].train, filmed[seed].test))
+        known = teachers.cached_logits(clip_teacher, filmed[seed].train)
+        for source, logits in {"labels": None, "teacher": known}.items():
+            torch.manual_seed(seed)
+            student = taught(models.TinyCNN(40, frames), split, logits, learning_rate=0.18, seed=seed)
+            items, directions = answer(inference.predict_logits(student, test), 4)
+            right = items.argmax(dim=1) == test.labels // 4, directions.argmax(dim=1) == test.labels % 4
+            rows.append((frames, source, *(float(one.float().mean()) for one in right)))
+pandas.DataFrame(rows, columns=["frames", "from", "item", "direction"]).groupby(["frames", "from"]).mean().round(3)
+
+# %% tags=["projector"]
+clips = results.read("lesson08-video").set_index(["frames", "arm", "seed"]).sort_index()
+print(results.provenance("lesson08-video"))
+direction_prediction.compare(plots.mean_interval(clips.loc[(1, "teacher"), "direction"]))
+
+# %% tags=["projector"]
+robbed = "teacher of the item alone"
+robbed_prediction.compare(lesson08_gains.gain("video", robbed, "teacher", "1 frames, item"))
+
+# %% tags=["projector", "figure"]
+ARMS = {"labels": "label", "labels of the item alone": "muted", "teacher": "teacher", robbed: "other"}
+figure = Figure(figsize=(10, 3.6), layout="constrained")
+for axes, by in zip(figure.subplots(1, 3), ("both", "item", "direction"), strict=True):
+    runs = {arm: [clips.loc[(frames, arm), by] for frames in lesson08_video.FRAMES] for arm in ARMS}
+    plots.intervals(axes, range(3), runs, styles={arm: {"color": figures.COLOURS[role]} for arm, role in ARMS.items()}, dodge=9)
+    axes.set_xticks(range(3), lesson08_video.FRAMES)
+    axes.set(title=by, xlabel="frames of the student", ylabel="right (%)" if by == "both" else "", xlim=(-0.5, 2.5))
+plots.legend(figure)
+figures.show(figure, caption="answers right in both, in the item and in the direction, mean and 95 % interval of ten seeds.")
+
+# %% [markdown]
+# **What this says.** With one frame every student is at chance for the direction, one in four, and its teacher, which hardly ever errs, changes nothing: what is not in the
+# input cannot be distilled. With two frames nearly all directions are right, whoever taught.
+#
+# But that teacher does harm all the same. For a student of one frame it is not told apart from labels; robbed of the direction, it is seven points ahead of itself in the *item*. Whoever is
+# told "left" for an image that could as well be "up" learns by heart what cannot be known. Is that the teacher at all? Rob the labels in the same way, and they gain three points,
+# too; the robbed teacher is nearly five ahead of them. So ask first what your student's input can say, and strike out the rest of the targets. With eight frames there is nothing to strike
+# out, and nothing gained for the item.
+#
+# ## 4. Another modality
+#
+# The teacher sees pixels; the student will only ever have a cheap sensor: edges, a thumbnail of 14 by 14 pixels, or a silhouette. Gupta et al. (2016)
+# taught depth images by colour images so. What is needed are aligned **pairs**: both sensors on the same object. No label.
+
+# %% tags=["projector"]
+pixel_teacher = teachers.load("fashion-mnist")
+SENSORS = {name: getattr(modalities, name) for name in ("edges", "thumbnails", "silhouettes")}
+sensed = {name: seen_by_sensor(sensor, dataset) for name, sensor in SENSORS.items()}
+some = dataset.test.take(judges, seed=0).indices
+seen = {name: sensor.test.subset(torch.isin(dataset.test.indices, some)) for name, sensor in sensed.items()}
+print(", ".join(f"the teacher itself on {name}: {metrics.accuracy(pixel_teacher, seen[name]):.1%}" for name in ("edges", "silhouettes")))
+
+# %% tags=["figure"]
+figure = Figure(figsize=(9, 3), layout="constrained")
+for axes, (row, name) in zip(figure.subplots(2, 4).flat, [(row, name) for row in (0, 8) for name in ("pixels", *SENSORS)], strict=True):
+    split = dataset.train if name == "pixels" else sensed[name].train
+    axes.imshow(split.images[row, 0], cmap="gray_r")
+    axes.set_title(name if row == 0 else "", fontsize=11)
+    axes.axis("off")
+figures.show(figure, caption="two items as the teacher sees them, and as three cheap sensors do.")
+
+# %% tags=["projector"]
+pair_prediction = predict(
+    "Edges: 1,000 pairs without a label, over labels of the same 1,000 images?",
+    {"behind by more than a point": (None, -1), "less than one point apart": (-1, 1), "ahead by one to three": (1, 3), "ahead by more": (3, None)})
+mistake_prediction = predict(
+    "Where the teacher errs, a student of labels gives the teacher's wrong answer in about half of the cases. One of pairs, edges, 9,000 images?",
+    {"less often": (None, -2), "as often, within two points": (-2, 2), "more often": (2, None)})
+display(pair_prediction, mistake_prediction)
+
+# %%
+for name, sensor in sensed.items():
+    for seed in seeds:
+        rows = torch.isin(dataset.train.indices, dataset.train.take(images, seed=seed).indices)
+        of_pixels = teachers.cached_logits(pixel_teacher, dataset.train.subset(rows))
+        sources = {"pairs": of_pixels, "labels": None, "pairs that do not belong together": of_pixels.roll(1, 0)}
+        right = {}
+        for source, logits in sources.items():
+            student, settings = models.build("tiny-cnn", seed=seed), {"learning_rate": 0.18, "seed": seed}
+            settings |= {"alpha": 1} if logits is not None else {}
+            right[source] = metrics.accuracy(taught(student, sensor.train.subset(rows), logits, **settings), seen[name])
+        print(f"{name:12} seed {seed}: " + ", ".join(f"{source} {share:.1%}" for source, share in right.items()))
+
+# %% tags=["projector"]
+pair_prediction.compare(lesson08_gains.gain("modalities", "pairs", "labels", "edges, 1,000 images"))
+
+# %% tags=["projector"]
+paired = results.read("lesson08-modalities").set_index(["sensor", "arm", "images", "seed"]).sort_index()
+edges = paired.loc["edges"].xs(9000, level="images")
+mistake_prediction.compare(metrics.paired_interval(edges.loc["pairs", "same mistakes"], edges.loc["labels", "same mistakes"]))
+
+# %% tags=["projector", "figure"]
+def draw_pairs(figure):
+    axes = figure.subplots()
+    counts, arms = lesson08_modalities.COUNTS, {"pairs": "teacher", "labels": "label"}
+
+    def runs(sensor):
+        return {arm: [paired.loc[(sensor, arm, count), "accuracy"] for count in counts] for arm in arms}
+
+    move = plots.intervals(axes, counts, runs("edges"), styles={arm: {"color": figures.COLOURS[role]} for arm, role in arms.items()})
+    axes.set(xscale="log", xlim=(80, 12_000), ylim=(50, 95), xlabel="images", ylabel="test accuracy (%)")
+    axes.set_xticks(counts, [f"{count:,}" for count in counts])
+    axes.minorticks_off()
+    plots.legend(figure)
+    title = axes.set_title("")
+
+    def update(*, sensor):
+        title.set_text(sensor)
+        return [*move(runs(sensor)), title]
+
+    return update
+
+# %% tags=["figure"]
+widgets.twin(draw_pairs, {name: {"sensor": name} for name in ("edges", "silhouettes")}, columns=2, size=(5, 3.6),
+             caption="pairs without labels, and labels, over the number of images; mean and 95 % interval of ten seeds.")
+
+# %% tags=["projector", "figure"]
+widgets.strip(draw_pairs, sensor=list(lesson08_modalities.SENSORS), size=(7.5, 4), caption="the same with a slider over what the student sees.")
+
+# %% tags=["projector", "figure"]
+print(results.provenance("lesson08-modalities"))
+lesson08_gains.shown(gains.query("topic == 'modalities' and of.str.contains('9,000|1,000')"))
+
+# %% [markdown]
+# **What this says.** SECTION4
+#
+# ## 5. Regression
+#
+# By which angle was an item turned? The answer is a number, and there is no softer one: the teacher's number holds no dark knowledge about other classes. But it may be
+# *less wrong* than the label. Here two labels in five are replaced by chance. Chen et al. (2017), for the boxes of detectors, let the teacher only **bound**: the student's
+# squared error to the label counts where it is larger than the teacher's.
+#
+# ### Exercise: a loss that the teacher bounds
+
+# %% exercise="bounded_loss"
+
+# %% tags=["projector"]
+bounded_prediction = predict(
+    "40 of 100 labels are wrong. How many degrees is the bounded loss ahead of the plain squared error of labels?",
+    {"behind": (None, 0), "0 to 3 degrees": (0, 3), "3 to 12 degrees": (3, 12), "more": (12, None)}, unit="degrees")
+copy_prediction = predict(
+    "And how many degrees is it ahead of a student that copies the teacher's number, without any label?",
+    {"behind by more than half a degree": (None, -0.5), "less than half a degree apart": (-0.5, 0.5), "ahead by more": (0.5, None)}, unit="degrees")
+display(bounded_prediction, copy_prediction)
+
+# %%
+own_bounded = mine("bounded_loss", bounded_loss)
+
+
+def bound_by_teacher(student_logits, teacher_logits, labels):  # training passes what the signature names
+    return own_bounded(student_logits, teacher_logits, labels)
+
+
+angle_teacher = shelf.load("turned")
+ways = {"labels, squared": (0, F.mse_loss, None), "labels, absolute": (0, F.l1_loss, None), "bounded, yours": (1, F.mse_loss, bound_by_teacher),
+        "copy the teacher": (1, F.mse_loss, lesson08_regression.squared)}
+turned = [material(regression.turned, dataset, images, seed=seed, judges=judges) for seed in seeds]
+for way, (alpha, task_loss, loss) in ways.items():
+    errors = []
+    for seed in seeds:
+        given = regression.with_wrong_labels(turned[seed].train, 0.4, seed=seed)
+        torch.manual_seed(seed)
+        student, settings = models.TinyCNN(1), {"task_loss": task_loss, "seed": seed}
+        settings |= {"loss": loss, "alpha": alpha} if alpha else {}
+        logits = teachers.cached_logits(angle_teacher, given) if alpha else None
+        errors.append(regression.mean_error(taught(student, given, logits, **settings), turned[seed].test))
+    print(f"{way:20}mean error {', '.join(f'{error:.1f}°' for error in errors)}")
+
+# %% tags=["projector"]
+bounded_prediction.compare(lesson08_gains.gain("regression", "bounded", "labels, squared", "40% wrong labels"))
+
+# %% tags=["projector"]
+angles = results.read("lesson08-regression").set_index(["wrong", "arm", "seed"]).sort_index()["degrees"]
+copy_prediction.compare(metrics.paired_interval(angles[0.4, "teacher, squared"], angles[0.4, "bounded"]))
+
+# %% tags=["projector", "figure"]
+def draw_angles(figure):
+    axes = figure.subplots()
+    arms = list(lesson08_regression.ARMS)
+    dots, bars = axes.plot([0] * len(arms), range(len(arms)), "o", color=figures.COLOURS["student"])[0], axes.hlines(range(len(arms)), 0, 0)
+    axes.set(xlim=(8, 32), xlabel="mean error (degrees)", ylim=(len(arms) - 0.5, -0.5))
+    axes.set_yticks(range(len(arms)), arms)
+    title = axes.set_title("")
+
+    def update(*, wrong_labels):
+        means = [plots.mean_interval(angles[wrong_labels / 100, arm]) for arm in arms]
+        dots.set_xdata([mean.mean for mean in means])
+        bars.set_segments([[(mean.low, place), (mean.high, place)] for place, mean in enumerate(means)])
+        title.set_text(f"{wrong_labels} of 100 labels are wrong")
+        return [dots, bars, title]
+
+    return update
+
+# %% tags=["figure"]
+print(results.provenance("lesson08-regression"))
+widgets.twin(draw_angles, {f"{wrong} of 100 wrong": {"wrong_labels": wrong} for wrong in (0, 40)}, columns=1, size=(9, 3.4),
+             caption="mean error of the angle, mean and 95 % interval of ten seeds; smaller is better.")
+
+# %% tags=["projector", "figure"]
+widgets.strip(draw_angles, wrong_labels=[round(100 * share) for share in lesson08_regression.SHARES], size=(9, 3.6), caption="the same with a slider.")
+
+# %% [markdown]
+# **What this says.** The bounded loss keeps what it promises: with wrong labels it is several degrees ahead of the squared error, because it stops to ask for a label that
+# even the teacher misses. But its rivals were left out of that comparison. The *absolute* error needs no teacher and gains a good part of it; where all labels are right it is ahead of
+# the bounded loss and of most others. And where a teacher of clean labels is at hand, to copy its number is better than to let it bound: the labels have nothing to add.
+# What if the teacher learned from labels just as wrong? Then its own number is pulled to the middle and a copy inherits that, while the bounded loss is still ahead of
+# the squared error, and not of the absolute one. So bounding is for a teacher that you do not trust enough to copy; and the first thing to try is another loss for the labels.
+#
+# ## 6. What carries over, and an experiment of your own
+#
+# | task | a label is | the teacher's term | measure | the control that is easily forgotten |
+# |:--|:--|:--|:--|:--|
+# | several labels | 0 or 1 a class | divergence of yes or no | mean average precision, AUC, *and* the stated probability | labels for longer |
+# | detection | a grid of cells | soft answers, or maps weighted by score | AP at .5 | maps of other images |
+# | video | item and direction | soft targets | each question by itself | a teacher without what one frame cannot know |
+# | another modality | none | soft targets of the paired image | accuracy | the teacher's answer as a label |
+# | regression | a number | the squared difference | error in its unit | the absolute error of labels |
+#
+# ### Exercise: an experiment of your own
+#
+# The laboratory knows the three sensors; `lab.settings` lists what can be set. `check` judges the design.
+
+# %%
+lab = laboratory.Laboratory(profile, sensors=SENSORS)
+
+# %% exercise="my_task_experiment"
+
+# %%
+interval = mine("my_task_experiment", my_task_experiment)(lab)
+print(lab, f"the difference on the test images: {plots.points(metrics.Interval(*interval))}", sep="\n")
+
+# %% [markdown]
+# ## Summary
+#
+# - The loop stays; labels, loss and measure change. `training.distill(..., loss=, task_loss=, features=)` takes all five.
+# - Ask of a loss where its minimum is. Labels beside it hide a loss that is lowest somewhere else, and a measure of ranks does not see it.
+# - In a detector weigh what you match by the teacher's score, or match soft answers. Maps of other images, with the same weight, are the control.
+# - What the input does not show cannot be taught. Strike it out of the targets: asking for it costs points elsewhere.
+# - Pairs of two sensors need no labels, and are worth more than labels where images are few.
+# - For a number try another loss of the labels first; copy a teacher that you trust, and let one that you do not trust only bound.
+#
+# ### What is honest here, and what is not
+#
+# - All material is made of small grey items on plain ground. A photograph has clutter, and a real detector several scales.
+# - The teachers saw 18,000 images made of 9,000 items with clean labels; the students' 1,000 items are among those. A student without a
+#   teacher never meets the rest. That is where distillation is used, and it is why copying wins here.
+# - "Tuned" is the best of three seeds on validation; arms with a weight or an alpha were tried at more settings than labels. "Not told apart" is not "no effect".
+# - Labels for longer were tried at three times the passes alone. In detection the lowest rate on offer was best for them.
+# - The score that weighs the maps comes from the teacher. A mask of the labels' own boxes was not tried, nor soft answers and maps together.
+# - The teacher of the detector has one neck of the student's size; several scales, and regions that differ, are not here.
+# - Learning rates for pairs and labels were chosen on edges alone. "Thumbnails" lose little, so they say little.
+# - Wrong labels are drawn evenly. Wrong by a shift, the absolute error would not help.
+#
+# ## Further
+#
+# ### Every comparison in one row
+#
+# Gain in points (of the regression in degrees), 95 % interval of ten paired seeds, then of ten others that decide about the verdict with them.
+
+# %%
+lesson08_gains.shown(gains)
+
+# %% [markdown]
+# ### Your own images with a table of labels
+#
+# `data.load("folder:PATH")` also reads a folder with `labels.csv`: a column `file`, then either one column `labels` with names between `|`, as chest X-ray sets have it, or a column a
+# class. `split` says where an image belongs, and images of one `patient` are kept together. Then `training.distill` takes it as the collages above, with
+# `loss=losses.multilabel_distillation_loss` and `task_loss=F.binary_cross_entropy_with_logits`.
+#
+# ## Glossary
+#
+# - **Sigmoid**: the probability of yes, $1 / (1 + e^{-z})$. **Average precision**: how well what has the label is ranked above what has not.
+# - **Cell**: a place of the grid for which a detector answers. **Neck**: the maps that its head reads.
+# - **Score**: how sure a detector is that something is there. **AP at .5**: average precision of boxes that overlap by at least a half.
+# - **Aligned pairs**: two sensors' images of the same thing.
+# - **Bounded**: nothing is asked of a student that is closer to the label than its teacher.
+#
+# ## References
+#
+# - P. Yang, M.-K. Xie, C.-C. Zong, L. Feng, G. Niu, M. Sugiyama, S.-J. Huang: Multi-Label Knowledge Distillation. 2023, arXiv 2308.06453.
+# - S. Bhardwaj, M. Srinivasan, M. M. Khapra: Efficient Video Classification Using Fewer Frames. 2019, arXiv 1902.10640.
+# - S. Gupta, J. Hoffman, J. Malik: Cross Modal Distillation for Supervision Transfer. 2016, arXiv 1507.00448.
+# - G. Chen, W. Choi, X. Yu, T. Han, M. Chandraker: Learning Efficient Object Detection Models with Knowledge Distillation. 2017, NeurIPS.
+# - Ultralytics: Add knowledge distillation for YOLO detection models. 2026, pull request 24894.
+
+# %%
+# What this lesson claims, checked.
+CLAIMS = True
