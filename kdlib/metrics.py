@@ -28,7 +28,8 @@ class Interval(NamedTuple):
     high: float
 
 
-def _network_or_logits(name: str, value: Any) -> nn.Module | Tensor:
+def network_or_logits(name: str, value: Any) -> nn.Module | Tensor:
+    """A rule for `kdlib._checks.checked`: what a measure is asked about."""
     if isinstance(value, nn.Module):
         return value
     if isinstance(value, Tensor) and value.is_meta:
@@ -36,7 +37,7 @@ def _network_or_logits(name: str, value: Any) -> nn.Module | Tensor:
     return _checks.logits(name, value)
 
 
-@checked(model=_network_or_logits, split=is_split)
+@checked(model=network_or_logits, split=is_split)
 def accuracy(model: ModelOrLogits, split: ImageSplit) -> float:
     """Fraction of the split's images whose largest logit is their label's.
 
@@ -52,7 +53,7 @@ def accuracy(model: ModelOrLogits, split: ImageSplit) -> float:
             one class an image.
     """
     _one_class_an_image(split, "accuracy")
-    logits = _logits_on(model, split, "model")
+    logits = logits_on(model, split, "model")
     _checks.labels_fit(split.labels, tuple(logits.shape))
     return _share(logits.argmax(dim=1) == split.labels)
 
@@ -64,7 +65,7 @@ def _bins(name: str, value: Any) -> int:
     return number
 
 
-@checked(model=_network_or_logits, split=is_split, bins=_bins)
+@checked(model=network_or_logits, split=is_split, bins=_bins)
 def calibration_error(model: ModelOrLogits, split: ImageSplit, *, bins: int = 15) -> float:
     """Expected calibration error: how far confidence is from accuracy (Guo et al. 2017).
 
@@ -92,7 +93,7 @@ def calibration_error(model: ModelOrLogits, split: ImageSplit, *, bins: int = 15
     from torchmetrics.functional.classification import multiclass_calibration_error
 
     _one_class_an_image(split, "calibration_error")
-    logits = _logits_on(model, split, "model")
+    logits = logits_on(model, split, "model")
     _checks.labels_fit(split.labels, tuple(logits.shape))
     just_below_one = 1 - torch.finfo(torch.float32).eps
     probabilities = logits.float().softmax(dim=1).clamp(max=just_below_one)
@@ -101,7 +102,7 @@ def calibration_error(model: ModelOrLogits, split: ImageSplit, *, bins: int = 15
     ).item()
 
 
-@checked(model=_network_or_logits, split=is_split)
+@checked(model=network_or_logits, split=is_split)
 def mean_average_precision(model: ModelOrLogits, split: ImageSplit) -> float:
     """How well each class's images are ranked above the others: average precision, averaged over the classes.
 
@@ -133,7 +134,7 @@ def mean_average_precision(model: ModelOrLogits, split: ImageSplit) -> float:
     )
 
 
-@checked(model=_network_or_logits, split=is_split)
+@checked(model=network_or_logits, split=is_split)
 def roc_auc(model: ModelOrLogits, split: ImageSplit) -> float:
     """Area under the receiver operating characteristic, averaged over the classes.
 
@@ -163,7 +164,7 @@ def roc_auc(model: ModelOrLogits, split: ImageSplit) -> float:
     )
 
 
-@checked(student=_network_or_logits, teacher=_network_or_logits, split=is_split)
+@checked(student=network_or_logits, teacher=network_or_logits, split=is_split)
 def agreement(student: ModelOrLogits, teacher: ModelOrLogits, split: ImageSplit) -> float:
     """Fraction of the split's images on which student and teacher have their largest logit at the same class.
 
@@ -183,8 +184,8 @@ def agreement(student: ModelOrLogits, teacher: ModelOrLogits, split: ImageSplit)
         ValueError: the logits have another number of rows than the split, different numbers of classes, or
             are not finite.
     """
-    student_logits = _logits_on(student, split, "student")
-    teacher_logits = _logits_on(teacher, split, "teacher")
+    student_logits = logits_on(student, split, "student")
+    teacher_logits = logits_on(teacher, split, "teacher")
     if student_logits.shape != teacher_logits.shape:
         raise ValueError(
             "student and teacher must have the same number of classes, got logits of shape "
@@ -245,7 +246,7 @@ def paired_interval(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Int
     return Interval(mean, mean - half, mean + half)
 
 
-def _logits_on(model: ModelOrLogits, split: ImageSplit, name: str) -> Tensor:
+def logits_on(model: ModelOrLogits, split: ImageSplit, name: str) -> Tensor:
     """Finite logits on the CPU, one row for each image of the split."""
     logits = predict_logits(model, split) if isinstance(model, nn.Module) else model.detach().cpu()
     if len(logits) != len(split):
@@ -268,7 +269,7 @@ def _one_class_an_image(split: ImageSplit, metric: str) -> None:
 
 def _ranking(model: ModelOrLogits, split: ImageSplit) -> tuple[Tensor, Bool[Tensor, "n classes"]]:
     """Scores in [0, 1] in the order of the model's, (n, classes), and which labels each image has."""
-    logits = _logits_on(model, split, "model").double()
+    logits = logits_on(model, split, "model").double()
     if split.has_classes:
         _checks.labels_fit(split.labels, tuple(logits.shape))
         has_label = split.labels[:, None] == torch.arange(logits.shape[1])

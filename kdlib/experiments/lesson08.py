@@ -1,8 +1,8 @@
 """Lesson 08, what its five topics share: seeds, learning rates, and how settings are chosen on validation.
 
-Each topic has a table `lesson08-TOPIC-tuning` of what was tried on validation images (and `-edge-tuning` of what lies
-beyond its edges, where the best settings lay there), a table `lesson08-TOPIC` of its arms at their own best on the test
-images, and the same with ten other seeds, `lesson08-TOPIC-again`.
+Each topic has a table `lesson08-TOPIC-tuning` of what was tried on validation images (`-edge-tuning` is what lies
+beyond its edges, where the best settings lay there, `-later-tuning` are arms that a reader asked for), a table
+`lesson08-TOPIC` of its arms at their own best on the test images, and `lesson08-TOPIC-again` with ten other seeds.
 """
 
 import itertools
@@ -60,7 +60,7 @@ def best(table: pandas.DataFrame, settings: Sequence[str], *, by: str, lowest: b
 
 def all_tried(topic: str) -> pandas.DataFrame:
     """What was tried on validation, beyond the edges too."""
-    names = [f"lesson08-{topic}-{kind}tuning" for kind in ("", "edge-")]
+    names = [f"lesson08-{topic}-{kind}tuning" for kind in ("", "edge-", "later-")]
     return pandas.concat([results.read(name) for name in names if name in results.recorded()], ignore_index=True)
 
 

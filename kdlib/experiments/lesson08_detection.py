@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kdlib import features, teachers, training
 from kdlib.data import ImageDataset, ImageSplit
@@ -35,6 +35,7 @@ from kdlib.tasks.detection import (
     canvases,
     detection_distillation_loss,
     detection_loss,
+    grid,
     score_map,
 )
 from kdlib.tasks.material import material
@@ -50,7 +51,14 @@ class Arm(NamedTuple):
     loss: Callable | None = None
     maps: str = "teacher"
     answers: bool = False
-    passes: int = 1
+    passes: float = 1
+
+
+def by_labels(student_features: Tensor, teacher_features: Tensor, labels: Tensor) -> Tensor:
+    """The loss weighted by score with the cells of the labels' items in place of the teacher's scores."""
+    return features.score_weighted_loss(
+        student_features, teacher_features, labels, scores=lambda values: grid(values).objects
+    )
 
 
 weighted = functools.partial(features.score_weighted_loss, scores=score_map)
@@ -62,6 +70,12 @@ ARMS = {
     "weighted, maps of other images": Arm(weighted, maps="shuffled"),
     "weighted, untrained teacher": Arm(weighted, maps="untrained"),
     "soft answers": Arm(answers=True),
+    "labels, half as long": Arm(passes=0.5),
+    "weighted by the labels' cells": Arm(by_labels),
+}
+LATER = {
+    "labels, half as long": every(weight=(0.0,), alpha=(0.0,), rate=(0.007, 0.02, 0.06)),
+    "weighted by the labels' cells": every(weight=(3.0, 10.0, 30.0, 100.0), alpha=(0.0,), rate=(0.02, 0.06)),
 }
 WEIGHTS = (0.3, 1.0, 3.0, 10.0)
 
@@ -72,7 +86,7 @@ def _grid(arm: Arm) -> list[dict[str, Any]]:
     return every(weight=(0.0,), alpha=ALPHAS if arm.answers else (0.0,), rate=RATES)
 
 
-GRIDS = {name: _grid(arm) for name, arm in ARMS.items()}
+GRIDS = {name: _grid(arm) for name, arm in ARMS.items() if name not in LATER}
 ALL_CELLS, BY_SCORE = "features, all cells", "features, weighted by score"
 BEYOND = {arm: every(weight=(30.0, 100.0), alpha=(0.0,), rate=RATES[:3]) for arm in (ALL_CELLS, BY_SCORE)}
 BEYOND |= {"labels, three times as long": every(weight=(0.0,), alpha=(0.0,), rate=(0.002,))}
@@ -92,14 +106,24 @@ def teacher() -> nn.Module:
     return shelf.load("canvases")
 
 
+def _with_running_statistics(network: nn.Module, split: ImageSplit) -> nn.Module:
+    """Batch norm as after a training: without it the maps of random weights would be close to 0."""
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.momentum = None  # the mean over all batches
+    with torch.no_grad():
+        for rows in torch.arange(len(split)).split(100):
+            network.train()(split.normalized(rows))
+    return network.eval()
+
+
 def maps_of(kind: str, split: ImageSplit, seed: int) -> torch.Tensor:
     """The maps at the neck that a student is compared with, a row an image."""
     source = teacher()
     if kind == "untrained":
         torch.manual_seed(1000 + seed)
-        untrained = GridDetector(TEACHER_WIDTHS)
-        layer = NECK
-        return features.teacher_features(untrained, split, [layer])[layer]
+        untrained = _with_running_statistics(GridDetector(TEACHER_WIDTHS), split)
+        return features.teacher_features(untrained, split, [NECK])[NECK]
     layer = f"network.{NECK}"
     maps = features.teacher_features(source, split, [layer])[layer]
     if kind == "shuffled":
@@ -114,7 +138,8 @@ def taught(
     settings = ARMS[AS_HEAVY.get(arm, arm)]
     torch.manual_seed(seed)
     student = GridDetector()
-    common = {"epochs": epochs * settings.passes, "learning_rate": rate, "batch_size": BATCH_SIZE, "seed": seed}
+    epochs = max(1, round(epochs * settings.passes))
+    common = {"epochs": epochs, "learning_rate": rate, "batch_size": BATCH_SIZE, "seed": seed}
     common |= {"task_loss": detection_loss, "progress": False}
     if settings.answers:
         logits = teachers.cached_logits(teacher(), split)
@@ -149,6 +174,12 @@ def tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFram
 def edge_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
     """Beyond the largest weight and, for labels for longer, the lowest rate: there the best settings lay."""
     return tried(functools.partial(on_split, **sizes), BEYOND, seeds)
+
+
+@experiment("lesson08-detection-later-tuning")
+def later_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
+    """Labels for half as long, and weights by the labels."""
+    return tried(functools.partial(on_split, **sizes), LATER, seeds)
 
 
 def cells(seeds: Sequence[int]) -> list[dict[str, Any]]:

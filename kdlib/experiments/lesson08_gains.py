@@ -57,13 +57,14 @@ def _collages() -> Iterator[Comparison]:
         yield from (Comparison("collages", arm, LABELS, by) for arm in taught)
         yield from (Comparison("collages", arm, LONGER, by) for arm in taught)
         yield from (Comparison("collages", arm, LONGER, by) for arm in lesson08_collages.ALONE)
+        yield Comparison("collages", "KL of sigmoids, one side", "soft cross-entropy", by)
 
 
 def _detection() -> Iterator[Comparison]:
     arms = [arm for arm in (*lesson08_detection.ARMS, *lesson08_detection.AS_HEAVY) if arm != LABELS]
     yield from (Comparison("detection", arm, LABELS, "ap") for arm in arms)
     by_score = lesson08_detection.BY_SCORE
-    yield from (Comparison("detection", by_score, other, "ap") for other in (lesson08_detection.ALL_CELLS, *arms[3:]))
+    yield from (Comparison("detection", by_score, other, "ap") for other in arms if other not in (LONGER, by_score))
 
 
 def _video() -> Iterator[Comparison]:

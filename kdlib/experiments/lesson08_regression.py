@@ -52,7 +52,7 @@ class Arm(NamedTuple):
     loss: Callable | None = None
     alpha: float = 0.0
     teacher: str = CLEAN
-    passes: int = 1
+    passes: float = 1
 
 
 ARMS = {
@@ -66,10 +66,14 @@ ARMS = {
     "bounded by a teacher of wrong labels": Arm(loss=bounded_loss, alpha=1.0, teacher=WRONG),
     "teacher of wrong labels, squared": Arm(loss=squared, alpha=1.0, teacher=WRONG),
     "teacher, absolute": Arm(loss=absolute, alpha=1.0),
+    "labels, squared, half as long": Arm(passes=0.5),
+    "labels, absolute, half as long": Arm(F.l1_loss, passes=0.5),
 }
-LATER = ("teacher, absolute",)  # thought of when the others were tuned
-GRIDS = {arm: every(rate=RATES) for arm in ARMS if arm not in LATER}
-BEYOND = {arm: every(rate=RATES) for arm in LATER}
+LATER = ("labels, squared, half as long", "labels, absolute, half as long")
+BESIDE = ("teacher, absolute",)  # thought of when the others were tuned
+GRIDS = {arm: every(rate=RATES) for arm in ARMS if arm not in (*LATER, *BESIDE)}
+BEYOND = {arm: every(rate=RATES) for arm in BESIDE}
+SHORTER = {arm: every(rate=RATES[1:4]) for arm in LATER}
 
 
 @functools.lru_cache(maxsize=4)
@@ -87,7 +91,8 @@ def taught(arm: str, rate: float, seed: int, *, split: ImageSplit, epochs: int =
     settings = ARMS[arm]
     torch.manual_seed(seed)
     student = TinyCNN(1)
-    common = {"epochs": epochs * settings.passes, "learning_rate": rate, "batch_size": BATCH_SIZE, "seed": seed}
+    epochs = max(1, round(epochs * settings.passes))
+    common = {"epochs": epochs, "learning_rate": rate, "batch_size": BATCH_SIZE, "seed": seed}
     common |= {"task_loss": settings.task_loss, "progress": False}
     if settings.loss is None:
         training.train(student, split, **common)
@@ -120,6 +125,13 @@ def tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFram
 def edge_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
     """The arm that was thought of later."""
     tables = [tried(functools.partial(on_split, **sizes), BEYOND, seeds, wrong=wrong) for wrong in SHARES]
+    return pandas.concat(tables, ignore_index=True)
+
+
+@experiment("lesson08-regression-later-tuning")
+def later_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
+    """Labels for half as long."""
+    tables = [tried(functools.partial(on_split, **sizes), SHORTER, seeds, wrong=wrong) for wrong in SHARES]
     return pandas.concat(tables, ignore_index=True)
 
 

@@ -55,6 +55,8 @@ BEYOND = {
     TEACHER: every(alpha=(0.5, 0.9), rate=(HIGHER_RATE,)),
     ITEM_LABELS: every(alpha=(0.0,), rate=RATES),
 }
+OF_ITEMS = (BLIND, ITEM_LABELS)
+LATER = {BLIND: every(alpha=(1.0,), rate=(HIGHER_RATE,)), ITEM_LABELS: every(alpha=(0.0,), rate=(HIGHER_RATE,))}
 
 
 @functools.lru_cache(maxsize=4)
@@ -138,14 +140,21 @@ def edge_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.Dat
     return pandas.concat(tables, ignore_index=True)
 
 
+@experiment("lesson08-video-later-tuning")
+def later_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
+    """Beyond the highest learning rate for the arms that are told of items alone."""
+    tables = [tried(functools.partial(on_split, **sizes), LATER, seeds, frames=frames) for frames in FRAMES]
+    return pandas.concat(tables, ignore_index=True)
+
+
 def cells(seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """Every arm at its best by both answers together."""
+    """Every arm at its best by both answers together; those that are told of items alone by the item."""
     chosen = {
         (frames, arm): settings
         for frames in FRAMES
-        for arm, settings in best_of_arms(
-            "video", ("alpha", "rate"), by="both", frames=frames
-        ).items()
+        for by in ("both", "item")
+        for arm, settings in best_of_arms("video", ("alpha", "rate"), by=by, frames=frames).items()
+        if (by == "item") == (arm in OF_ITEMS)
     }
     return [
         {"frames": frames, "arm": arm, **settings, "seed": seed, "split": "test"}

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kdlib import _checks
 from kdlib.features._checks import feature_pair
 
 __all__ = ["score_weighted_loss"]
@@ -44,15 +45,32 @@ def score_weighted_loss(
             `kdlib.tasks.detection.score_map`.
 
     Raises:
-        ValueError: weights of another shape than the maps' positions.
+        ValueError: weights of another shape than the maps' positions, below 0, or not finite; their values are read on
+            the CPU only.
+        TypeError: `scores` is no function, or gives no tensor.
     """
-    weights = scores(teacher_logits).detach().to(student_features)
     batch, channels, *positions = student_features.shape
-    if weights.shape != (batch, *positions):
-        raise ValueError(
-            f"scores must give weights of shape {(batch, *positions)}, as the features have positions, "
-            f"got {tuple(weights.shape)}"
-        )
+    weights = _weights(scores, teacher_logits, (batch, *positions)).to(student_features)
     apart = (student_features - teacher_features).square().sum(dim=1)
     tiny = torch.finfo(weights.dtype).tiny
     return (weights * apart).sum() / (channels * weights.sum()).clamp(min=tiny)
+
+
+def _weights(
+    scores: Callable[[Tensor], Tensor], teacher_logits: Tensor, shape: tuple[int, ...]
+) -> Float[Tensor, "batch height width"]:
+    if not callable(scores):
+        raise TypeError(f"scores must be a function from the teacher's logits to weights, got {type(scores).__name__}")
+    weights = scores(teacher_logits)
+    if not isinstance(weights, Tensor):
+        raise TypeError(f"scores must give a torch.Tensor, got {type(weights).__name__}")
+    if weights.shape != shape:
+        raise ValueError(
+            f"scores must give weights of shape {shape}, as the features have positions, "
+            f"got {tuple(weights.shape)}"
+        )
+    weights = weights.detach()
+    _checks.all_finite("what scores gives", weights)
+    if weights.device.type == "cpu" and (lowest := weights.min().item()) < 0:
+        raise ValueError(f"scores must give weights of at least 0, got {lowest:.6g}")
+    return weights

@@ -1,7 +1,12 @@
 """What the tasks ask of the splits that they are made from."""
 
+from collections.abc import Callable
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from kdlib import _checks as rules
 from kdlib.data import ImageSplit
 from kdlib.data.splits import is_split
 
@@ -33,6 +38,43 @@ def halvable(name: str, value: Any) -> ImageSplit:
 def halvable_items(name: str, value: Any) -> ImageSplit:
     """A rule for `kdlib._checks.checked`: such images of one class each."""
     return halvable(name, items(name, value))
+
+
+def seed(name: str, value: Any) -> int:
+    """A rule for `kdlib._checks.checked`: what PyTorch's random numbers may begin with."""
+    number = rules.natural_number(name, value)
+    if number >= 2**63:
+        raise ValueError(f"{name} must be below 2**63, got {number}")
+    return number
+
+
+def function(name: str, value: Any) -> Callable:
+    """A rule for `kdlib._checks.checked`: something that can be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be a function, got {type(value).__name__} {value!r:.80}")
+    return value
+
+
+def numbers(name: str, value: Any) -> Tensor:
+    """A rule for `kdlib._checks.checked`: finite labels, a row of floating-point numbers for each image."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if value.dim() != 2 or 0 in value.shape or not value.is_floating_point():
+        raise ValueError(
+            f"{name} must be floating-point numbers of the shape (batch, outputs), neither of them 0, got "
+            f"{value.dtype} of the shape {tuple(value.shape)}"
+        )
+    rules.all_finite(name, value)
+    return value
+
+
+def fractions(name: str, value: Any) -> Tensor:
+    """A rule for `kdlib._checks.checked`: such labels in [0, 1]; values are read on the CPU only."""
+    if numbers(name, value).device.type == "cpu":
+        lowest, highest = (bound.item() for bound in torch.aminmax(value.detach()))
+        if lowest < 0 or highest > 1:
+            raise ValueError(f"{name} must be in [0, 1], got {lowest if lowest < 0 else highest:.6g}")
+    return value
 
 
 def labels_below(classes: int, split: ImageSplit, name: str) -> None:

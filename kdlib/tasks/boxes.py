@@ -5,12 +5,13 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
+from kdlib import _checks as rules
 from kdlib._checks import checked, open_fraction
 from kdlib.data import ImageSplit
 from kdlib.data.splits import is_split
-from kdlib.inference import predict_logits
+from kdlib.metrics import ModelOrLogits, logits_on, network_or_logits
 from kdlib.tasks.detection import CANVAS, CELLS, CLASSES, Grid, grid
 
 LOWEST_SCORE, SAME_ITEM = 0.02, 0.5
@@ -24,6 +25,7 @@ class Found(NamedTuple):
     scores: Float[Tensor, " items"]
 
 
+@checked(logits=rules.logits)
 def found(logits: Float[Tensor, "n numbers"]) -> list[Found]:
     """What a detector's logits say of each image: boxes by falling score, of those of one class that overlap by more
     than a half the best alone (non-maximum suppression, `torchvision.ops.batched_nms`).
@@ -31,7 +33,7 @@ def found(logits: Float[Tensor, "n numbers"]) -> list[Found]:
     The score of a class in a cell is sigmoid(o) * softmax(c); those below 0.02 are left out.
 
     Raises:
-        ValueError: another number of columns than 15 * 8 * 8.
+        ValueError: another number of columns than 15 * 8 * 8, or numbers that are not finite.
     """
     parts = grid(logits.float())
     scores = parts.objects.sigmoid()[:, None] * parts.classes.softmax(dim=1)
@@ -50,7 +52,7 @@ def true_items(split: ImageSplit) -> list[Found]:
 
 def _corners(boxes: Tensor) -> Tensor:
     """(n, 4, rows, columns) of centre in the cell, width and height -> edges in pixels."""
-    places = torch.arange(CELLS, dtype=boxes.dtype)
+    places = torch.arange(CELLS, dtype=boxes.dtype, device=boxes.device)
     x = (boxes[:, 0] + places) * CANVAS / CELLS
     y = (boxes[:, 1] + places[:, None]) * CANVAS / CELLS
     half_width, half_height = boxes[:, 2] * CANVAS / 2, boxes[:, 3] * CANVAS / 2
@@ -66,10 +68,8 @@ def _best(corners: Tensor, scores: Tensor) -> Found:
     return Found(boxes[kept], classes[kept], scores[kept])
 
 
-@checked(split=is_split, overlap=open_fraction)
-def box_average_precision(
-    model: nn.Module | Float[Tensor, "_n _numbers"], split: ImageSplit, *, overlap: float = 0.5
-) -> float:
+@checked(model=network_or_logits, split=is_split, overlap=open_fraction)
+def box_average_precision(model: ModelOrLogits, split: ImageSplit, *, overlap: float = 0.5) -> float:
     """Average precision of boxes, averaged over the classes (AP at .5).
 
     By falling score each box takes the item of its class and image with which it overlaps most, if that is at least
@@ -89,12 +89,10 @@ def box_average_precision(
         overlap: what counts as found.
 
     Raises:
-        ValueError: another number of rows than images, of columns than 15 * 8 * 8; no item on any of the images.
+        ValueError: another number of rows than images, of columns than 15 * 8 * 8; logits that are not finite; no item
+            on any of the images.
     """
-    logits = model if isinstance(model, Tensor) else predict_logits(model, split)
-    if len(logits) != len(split):
-        raise ValueError(f"model must give a row for each of {len(split)} images, got {len(logits)}")
-    answers, items = found(logits), true_items(split)
+    answers, items = found(logits_on(model, split, "model")), true_items(split)
     precisions = [_of_class(number, answers, items, overlap) for number in range(CLASSES)]
     known = [precision for precision in precisions if precision is not None]
     if not known:

@@ -6,14 +6,14 @@ It stands for what chest X-rays ask: an image has none, one or several findings,
 import torch
 from torch import Tensor
 
-from kdlib._checks import checked, fraction, natural_number, positive_integer
+from kdlib._checks import checked, fraction, positive_integer
 from kdlib.data import ImageSplit
 from kdlib.tasks import _checks
 
 CELLS = 4
 
 
-@checked(split=_checks.items, n=positive_integer, seed=natural_number, empty=fraction, classes=positive_integer)
+@checked(split=_checks.items, n=positive_integer, seed=_checks.seed, empty=fraction, classes=positive_integer)
 def collages(
     split: ImageSplit, n: int, *, seed: int = 0, empty: float | int = 0.5, classes: int = 10
 ) -> ImageSplit:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdlib import _checks as rules
-from kdlib._checks import checked, natural_number, positive_integer, same_shape
+from kdlib._checks import checked, positive_integer, same_shape
 from kdlib.data import ImageSplit
 from kdlib.models import PocketCNN
 from kdlib.tasks import _checks
@@ -35,14 +35,21 @@ class Grid(NamedTuple):
 
 
 def grid(values: Float[Tensor, "batch numbers"]) -> Grid:
-    """The 15 * 8 * 8 numbers of each image by what they mean.
+    """The 15 * 8 * 8 numbers of each image by what they mean, in float32 at least.
 
     boxes: the place of the centre in the cell (from its left and upper edge, in cells), then width and height (in
     canvases): in [0, 1]; of logits, before the sigmoid.
+
+    Raises:
+        TypeError: no tensor.
+        ValueError: another shape than (batch, 15 * 8 * 8).
     """
+    if not isinstance(values, Tensor):
+        raise TypeError(f"values must be a torch.Tensor, got {type(values).__name__}")
     if values.dim() != 2 or values.shape[1] != OUTPUTS * CELLS**2:
         raise ValueError(f"values must have shape (batch, {OUTPUTS * CELLS**2}), got {tuple(values.shape)}")
-    parts = values.unflatten(1, (OUTPUTS, CELLS, CELLS))
+    precise = values.to(torch.promote_types(values.dtype, torch.float32))
+    parts = precise.unflatten(1, (OUTPUTS, CELLS, CELLS))
     return Grid(parts[:, 0], parts[:, 1 : 1 + CLASSES], parts[:, 1 + CLASSES :])
 
 
@@ -69,7 +76,7 @@ class GridDetector(PocketCNN):
         return self.head(features).flatten(1)
 
 
-@checked(split=_checks.items, n=positive_integer, seed=natural_number)
+@checked(split=_checks.items, n=positive_integer, seed=_checks.seed)
 def canvases(split: ImageSplit, n: int, *, seed: int = 0) -> ImageSplit:
     """`n` canvases with one to three items drawn from `split`, scaled, and hardly overlapping.
 
@@ -151,7 +158,7 @@ def score_map(logits: Float[Tensor, "batch numbers"]) -> Float[Tensor, "batch ro
     return parts.objects.sigmoid() * parts.classes.softmax(dim=1).amax(dim=1)
 
 
-@checked(same_shape("student_logits", "labels"), student_logits=rules.logits)
+@checked(same_shape("student_logits", "labels"), student_logits=rules.logits, labels=_checks.fractions)
 def detection_loss(
     student_logits: Float[Tensor, "batch numbers"], labels: Float[Tensor, "batch numbers"]
 ) -> Float[Tensor, ""]:
@@ -163,7 +170,7 @@ def detection_loss(
     higher (RetinaNet's focal loss), and compare boxes by their overlap (GIoU).
 
     Raises:
-        ValueError: another number of columns than 15 * 8 * 8; shapes that differ.
+        ValueError: another number of columns than 15 * 8 * 8; shapes that differ; labels that are not in [0, 1].
     """
     answer, asked = grid(student_logits), grid(labels)
     objects = F.binary_cross_entropy_with_logits(answer.objects, asked.objects, reduction="none")

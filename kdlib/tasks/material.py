@@ -7,6 +7,7 @@ from typing import Any
 from kdlib._checks import checked, natural_number, positive_integer
 from kdlib.data import ImageDataset, ImageSplit
 from kdlib.data.splits import is_split
+from kdlib.tasks import _checks
 
 Make = Callable[..., ImageSplit]  # (split, n, *, seed) -> images with labels
 
@@ -20,7 +21,10 @@ def _whole(name: str, value: Any) -> ImageDataset:
     return value
 
 
-@checked(dataset=_whole, n=positive_integer, items=positive_integer, judges=positive_integer, seed=natural_number)
+@checked(
+    make=_checks.function, dataset=_whole, n=positive_integer, items=positive_integer, judges=positive_integer,
+    seed=natural_number,
+)  # fmt: skip
 def material(
     make: Make, dataset: ImageDataset, n: int, *, items: int = 1000, judges: int = 2000, seed: int = 0
 ) -> ImageDataset:
@@ -35,7 +39,8 @@ def material(
         seed: chooses the items, and what is made of them.
 
     Returns:
-        train, validation and test; all are normalised by the mean and std of train.
+        train, validation and test; all are normalised by the mean and std of train. Its `classes` are those of the
+        items, whatever the labels of the task are.
 
     Raises:
         ValueError: more items than the data set has training images; what `make` refuses.
@@ -58,7 +63,7 @@ def normalised_like(split: ImageSplit, other: ImageSplit) -> ImageSplit:
     return ImageSplit(split.images, split.labels, split.indices, other.mean, other.std)
 
 
-@checked(dataset=_whole)
+@checked(sensor=_checks.function, dataset=_whole)
 def seen_by_sensor(sensor: Callable[[ImageSplit], ImageSplit], dataset: ImageDataset) -> ImageDataset:
     """The data set as a sensor of `kdlib.tasks.modalities` sees it; all is normalised by its training images."""
     train = sensor(dataset.train)

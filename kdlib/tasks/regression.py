@@ -1,11 +1,12 @@
 """Regression: by which angle an item was turned. The label is a number, and some labels may be wrong."""
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from kdlib import _checks as rules
@@ -19,13 +20,13 @@ from kdlib._checks import (
 )
 from kdlib.data import ImageSplit
 from kdlib.data.splits import is_split
-from kdlib.inference import predict_logits
+from kdlib.metrics import ModelOrLogits, logits_on, network_or_logits
 from kdlib.tasks import _checks
 
 DEGREES = 60  # items are turned by up to so much to either side
 
 
-@checked(split=_checks.grey, n=positive_integer, seed=natural_number)
+@checked(split=_checks.grey, n=positive_integer, seed=_checks.seed)
 def turned(split: ImageSplit, n: int, *, seed: int = 0) -> ImageSplit:
     """`n` items drawn from `split`, each turned round its centre by an angle from -60 to 60 degrees.
 
@@ -78,7 +79,7 @@ def with_wrong_labels(split: ImageSplit, wrong: float | int, *, seed: int = 0) -
     same_shape("student_logits", "labels"),
     student_logits=rules.logits,
     teacher_logits=rules.logits,
-    labels=rules.logits,
+    labels=_checks.numbers,
     margin=non_negative_number,
 )
 def bounded_loss(
@@ -107,14 +108,23 @@ def bounded_loss(
     Raises:
         ValueError: shapes that differ, numbers that are not finite, a negative margin.
     """
+    labels = labels.to(torch.promote_types(labels.dtype, torch.float32))  # so are the differences
     of_student = (student_logits - labels).square().sum(dim=1)
     of_teacher = (teacher_logits - labels).square().sum(dim=1)
     asked = (of_student.detach() + margin) > of_teacher
     return (of_student * asked).mean()
 
 
-@checked(split=is_split)
-def mean_error(model: nn.Module | Float[Tensor, "_n _outputs"], split: ImageSplit) -> float:
+def _of_one_number(name: str, value: Any) -> ImageSplit:
+    """A rule for `kdlib._checks.checked`: images of `turned`, or such as have a number in [0, 1] each, too."""
+    split = is_split(name, value)
+    if tuple(split.labels.shape[1:]) != (1,):
+        raise ValueError(f"{name} must have labels of the shape (n, 1), got {tuple(split.labels.shape)}")
+    return split
+
+
+@checked(model=network_or_logits, split=_of_one_number)
+def mean_error(model: ModelOrLogits, split: ImageSplit) -> float:
     """The mean absolute error of the angle, in degrees.
 
     Args:
@@ -122,11 +132,11 @@ def mean_error(model: nn.Module | Float[Tensor, "_n _outputs"], split: ImageSpli
         split: images of `turned`, with right labels.
 
     Raises:
-        ValueError: outputs of another shape than the labels.
+        ValueError: labels of another shape than (n, 1); outputs of another shape, or that are not finite.
     """
-    outputs = model if isinstance(model, Tensor) else predict_logits(model, split)
+    outputs = logits_on(model, split, "model")
     if outputs.shape != split.labels.shape:
         raise ValueError(
             f"model must give outputs of the labels' shape {tuple(split.labels.shape)}, got {tuple(outputs.shape)}"
         )
-    return float(2 * DEGREES * (outputs.detach().float() - split.labels).abs().mean())
+    return float(2 * DEGREES * (outputs.float() - split.labels).abs().mean())

@@ -76,7 +76,7 @@ TASKS = {
 
 
 def _task(name: str) -> Task:
-    if name not in TASKS:
+    if not isinstance(name, str) or name not in TASKS:
         raise ValueError(f"name must be one of {', '.join(map(repr, TASKS))}, got {name!r}")
     return TASKS[name]
 

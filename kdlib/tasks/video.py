@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from kdlib import _checks as rules
-from kdlib._checks import checked, natural_number, positive_integer
+from kdlib._checks import checked, positive_integer
 from kdlib.data import ImageSplit
 from kdlib.data.splits import is_split
 from kdlib.tasks import _checks
@@ -24,7 +25,7 @@ _STEPS = torch.tensor([[0, -1], [0, 1], [-1, 0], [1, 0]])  # rows and columns
 FRAMES, SPEED, NOISE = 8, 2, 40.0
 
 
-@checked(split=_checks.halvable_items, n=positive_integer, seed=natural_number, items=positive_integer)
+@checked(split=_checks.halvable_items, n=positive_integer, seed=_checks.seed, items=positive_integer)
 def clips(split: ImageSplit, n: int, *, seed: int = 0, items: int = 10) -> ImageSplit:
     """`n` clips of eight frames, each of an item of half its size that moves two pixels a frame.
 
@@ -73,9 +74,10 @@ def frames_of(split: ImageSplit, frames: Sequence[int]) -> ImageSplit:
         ValueError: no frames, or one that the clips do not have.
     """
     channels = split.images.shape[1]
-    chosen = list(frames)
-    if not chosen or not all(isinstance(f, Integral) and 0 <= f < channels for f in chosen):
-        raise ValueError(f"frames must be some of 0 to {channels - 1}, got {frames!r}")
+    chosen = list(frames) if isinstance(frames, Sequence | np.ndarray) else []
+    whole = all(isinstance(frame, Integral) and not isinstance(frame, bool) for frame in chosen)
+    if not chosen or not whole or not all(0 <= frame < channels for frame in chosen):
+        raise ValueError(f"frames must be a list of some of 0 to {channels - 1}, got {frames!r}")
     return ImageSplit(
         split.images[:, chosen].contiguous(), split.labels, split.indices, split.mean[chosen], split.std[chosen]
     )
