@@ -269,6 +269,10 @@ class TestFiles:
         for name in ("train/99.png", "train", "train/\0.png", "train/" + 300 * "n"):
             write(folder, ["file", "labels"], [(FILES[0], "a"), (name, "a"), (FILES[10], "a")])
             assert f"line 3: there is no file {name!r}" in refusal(folder, FileNotFoundError)
+        for name, meant in (("train/1.PNG", "1.png"), ("train/1", "1.png"), ("train/10", None), ("no/1.png", None)):
+            write(folder, ["file", "labels"], [(FILES[0], "a"), (name, "a"), (FILES[10], "a")])
+            ending = f": did you mean {meant!r}?" if meant else f"there is no file {name!r} in {folder}"
+            assert refusal(folder, FileNotFoundError).endswith(ending), name
         write(folder, ["file", "labels"], [(FILES[0], "a"), ("", "a")])
         assert "line 3: the column for the file is blank" in refusal(folder)
 
@@ -345,6 +349,9 @@ class TestText:
             (b"file,labels\ntrain/0.png\n", "line 2: 1 cells stand under the 2 columns"),
             (b'file,labels\ntrain/0.png,a\ntrain/1.png,"a\n', "line 3: this is no row of comma-separated values"),
             (b"file;labels\ntrain/0.png;a\n", "no column file, .*: separate the columns by commas"),
+            (b"file;split;a\ntrain/0.png;train;0,5\n", "line 2: 2 cells .* separate the columns by commas, and write"),
+            (b"file;split;left, a\ntrain/0.png;train;1\n", "line 2: 1 cells .* separate the columns by commas"),
+            (b"sep=,\nfile,split,a\ntrain/0.png,train,1\n", "line 2: 3 cells .* delete the first line, .* Excel"),
             (b"id,labels\ntrain/0.png,a\n", r"no column file, Image Index or Path in its header \['id', 'labels'\]"),
             (b",file,a\n0,train/0.png,1\n", r"column 1 has no name: .*index=False"),
             (b"file,a,Path\ntrain/0.png,1,x\n", "columns 'file' and 'Path' mean the same"),
@@ -382,7 +389,7 @@ class TestLabels:
             ("-1.0", r"'a' holds -1 \(uncertain\)"),
             (58, r"'a' holds 58, which is not in \[0, 1\].*delete the column"),
             (1.01, r"'a' holds 1\.01, which is not in"),
-            ("nan", "'a' holds nan, which is not in"),
+            ("nan", "'a' holds nan, which is not in .* leave the cell blank where it means 0"),
             ("inf", "'a' holds inf, which is not in"),
             ("Female", "'a', which is read as a class, holds the text 'Female': delete the column"),
             ("0,5", "'a', which is read as a class, holds the text '0,5'"),
@@ -400,6 +407,27 @@ class TestLabels:
     def test_labels_and_no_finding_at_once_are_refused(self, folder):
         by_name(folder, ["a", "a|No Finding", *NAMES[2:]])
         assert "line 3: 'a|No Finding' means some labels and none" in refusal(folder)
+
+    def test_what_programs_write_for_a_blank_is_no_label(self, folder):
+        for blank in ("nan", "NaN", "NA", "N/A", "None", "null"):
+            by_name(folder, ["a", blank, *NAMES[2:]])
+            assert f"line 3: the label {blank!r} stands for none: leave the cell blank" in refusal(folder)
+
+    def test_labels_that_are_separated_otherwise_are_refused(self, folder):
+        for cell in ("a;b", "['a', 'b']"):
+            by_name(folder, ["a", cell, *NAMES[2:]])
+            assert f"line 3: {cell!r} must be names separated by |" in refusal(folder)
+        for cell in ("a,b", "a, b"):
+            by_name(folder, ["a", cell, *NAMES[2:]])
+            assert f"the label {cell!r} consists of others: separate the labels of an image by |" in refusal(folder)
+        by_name(folder, ["a", "Opacity, left", *NAMES[2:]])
+        assert "Opacity, left" in load(folder).classes
+
+    def test_one_label_in_two_cases_is_refused_but_letters_may_be_labels(self, folder):
+        by_name(folder, ["Effusion", "effusion", *NAMES[2:]])
+        assert "the labels 'Effusion' and 'effusion' differ in their case alone: write them alike" in refusal(folder)
+        by_name(folder, ["A", "a", *NAMES[2:]])
+        assert load(folder).classes == ["A", "a", "b", "c", "d"]
 
     def test_a_table_that_gives_no_image_a_label_is_refused(self, folder):
         by_name(folder, ["", "No Finding"] * 7)

@@ -228,12 +228,25 @@ def test_a_random_detector_has_about_0_and_a_network_is_asked_for_its_answers(ma
 
 def test_bad_arguments_of_average_precision_are_named(made):
     for arguments, options, words in [
-        ((torch.zeros(3, 960), made), {}, "model must give a row for each of 40 images, got 3"),
+        ((torch.zeros(3, 960), made), {}, "model must give one row of logits for each of the 40 images, got .3, 960"),
+        ((torch.full((40, 960), math.nan), made), {}, "model must be finite, got nan"),
         ((torch.zeros(40, 900), made), {}, r"values must have shape \(batch, 960\), got \(40, 900\)"),
         ((torch.zeros(40, 960), made), {"overlap": 0}, "overlap must be strictly between 0 and 1, got 0"),
         ((torch.zeros(1, 960), truth([])), {}, "split must hold at least one item, got 1 images without any"),
     ]:
         with pytest.raises(ValueError, match=words):
             box_average_precision(*arguments, **options)
+    with pytest.raises(ValueError, match="logits must be finite, got nan"):
+        found(torch.full((1, 960), math.nan))
     with pytest.raises(TypeError, match="split must be a kdlib.data.ImageSplit"):
         box_average_precision(torch.zeros(3, 960), None)
+    with pytest.raises(TypeError, match="model must be a torch.Tensor, got ndarray"):
+        box_average_precision(np.zeros((40, 960)), made)
+
+
+def test_a_network_in_training_mode_is_judged_in_eval_mode_and_left_as_it_was(made):
+    torch.manual_seed(0)
+    detector = GridDetector().train()
+    value = box_average_precision(detector, made)
+    assert detector.training and not detector.stages[0][1].num_batches_tracked
+    assert value == box_average_precision(detector.eval(), made)

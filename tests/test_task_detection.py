@@ -185,6 +185,23 @@ def test_numbers_that_are_no_grid_are_refused_with_their_shape():
             loss(torch.zeros(2, 960), torch.zeros(3, 960))
         with pytest.raises(ValueError, match="student_logits must be finite"):
             loss(torch.full((2, 960), math.inf), torch.zeros(2, 960))
+    for call in (grid, score_map):
+        with pytest.raises(TypeError, match="values must be a torch.Tensor, got ndarray"):
+            call(np.zeros((2, 960)))
+
+
+def test_labels_that_are_no_fractions_are_refused():
+    for labels, words in [
+        (torch.full((2, 960), math.nan), "labels must be finite, got nan"),
+        (torch.full((2, 960), 1.5), r"labels must be in \[0, 1\], got 1.5"),
+        (torch.full((2, 960), -0.5), r"labels must be in \[0, 1\], got -0.5"),
+        (torch.zeros(2, 960, dtype=torch.int64), "labels must be floating-point numbers .* got torch.int64"),
+        (torch.zeros(2), r"labels must be floating-point numbers of the shape \(batch, outputs\)"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            detection_loss(torch.zeros(2, 960), labels)
+    with pytest.raises(TypeError, match="labels must be a torch.Tensor, got ndarray"):
+        detection_loss(torch.zeros(2, 960), np.zeros((2, 960)))
 
 
 # ------------------------------------------------------------------ losses
@@ -269,6 +286,15 @@ def test_losses_and_gradients_are_finite_for_large_logits(made):
                 value = loss(own, other)
                 value.backward()
                 assert value.isfinite() and own.grad.isfinite().all(), (loss, dtype, signs)
+
+
+def test_logits_of_half_precision_are_compared_in_float32(made):
+    student, teacher = random_logits(2).bfloat16(), random_logits(2, seed=1).bfloat16()
+    labels = made.labels[:2]
+    assert torch.equal(detection_loss(student, labels), detection_loss(student.float(), labels))
+    expected = detection_distillation_loss(student.float(), teacher.float())
+    assert torch.equal(detection_distillation_loss(student, teacher), expected)
+    assert torch.equal(score_map(teacher), score_map(teacher.float()))
 
 
 def test_no_gradient_reaches_the_teacher():

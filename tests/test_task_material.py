@@ -173,6 +173,10 @@ def test_bad_arguments_of_material_are_named(own_items):
             material(collages, own_items, 5, **{"items": 10, "judges": 5} | options)
     with pytest.raises(TypeError, match="dataset must be a kdlib.data.ImageDataset, got ImageSplit"):
         material(collages, own_items.train, 5, items=10)
+    with pytest.raises(TypeError, match="make must be a function, got str 'collages'"):
+        material("collages", own_items, 5, items=10)
+    with pytest.raises(TypeError, match="sensor must be a function, got str 'edges'"):
+        seen_by_sensor("edges", own_items)
 
 
 def test_statistics_are_taken_over_and_nothing_else_is():

@@ -223,9 +223,14 @@ def test_the_error_is_the_mean_distance_of_the_angles_in_degrees():
 
 def test_answers_of_another_shape_are_refused():
     made = turned(noise_items(), 30)
-    for wrong in (torch.zeros(29, 1), torch.zeros(30, 2)):
-        words = rf"model must give outputs of the labels' shape \(30, 1\), got \({len(wrong)}, {wrong.shape[1]}\)"
+    for wrong, words in [
+        (torch.zeros(29, 1), r"model must give one row of logits for each of the 30 images, got \(29, 1\)"),
+        (torch.zeros(30, 2), r"model must give outputs of the labels' shape \(30, 1\), got \(30, 2\)"),
+        (torch.full((30, 1), math.nan), "model must be finite, got nan"),
+    ]:
         with pytest.raises(ValueError, match=words):
             mean_error(wrong, made)
+    with pytest.raises(ValueError, match=r"split must have labels of the shape \(n, 1\), got \(40, 10\)"):
+        mean_error(torch.zeros(40, 10), collages(noise_items(), 40))
     with pytest.raises(TypeError, match="split must be a kdlib.data.ImageSplit"):
         mean_error(torch.zeros(30, 1), made.images)

@@ -110,6 +110,8 @@ def test_unknown_names_are_refused_with_those_there_are():
     for function in (shelf.load, shelf.manifest, lambda name: shelf.train(name, data.load())):
         with pytest.raises(ValueError, match="name must be one of 'collages', 'canvases', .*, got 'collage'"):
             function("collage")
+        with pytest.raises(ValueError, match=r"name must be one of .*, got \['collages'\]"):
+            function(["collages"])
     with pytest.raises(SystemExit):
         shelf.main(["collage"])
 

@@ -52,6 +52,8 @@ def test_bad_items_numbers_and_seeds_are_named():
                 make(*arguments)
         with pytest.raises(ValueError, match="seed must be at least 0, got -1"):
             make(items, 3, seed=-1)
+        with pytest.raises(ValueError, match=r"seed must be below 2\*\*63, got 18446744073709551616"):
+            make(items, 3, seed=2**64)
     several = ImageSplit(items.images, torch.zeros(len(items), 4))
     for make in (collages, clips):
         with pytest.raises(ValueError, match=r"split must hold images of one class each, got labels \(40, 4\)"):
@@ -197,8 +199,8 @@ def test_frames_keep_their_mean_and_std_and_their_order():
 
 def test_frames_that_clips_do_not_have_are_refused():
     made = clips(noise_items(), 3)
-    for bad in ((), (8,), (-1,), [0, 9], range(7, 9)):
-        with pytest.raises(ValueError, match="frames must be some of 0 to 7, got"):
+    for bad in ((), (8,), (-1,), [0, 9], range(7, 9), 3, slice(0, 3), [True, False], "03"):
+        with pytest.raises(ValueError, match="frames must be a list of some of 0 to 7, got"):
             frames_of(made, bad)
     with pytest.raises(TypeError, match="split must be a kdlib.data.ImageSplit"):
         frames_of(made.images, (0,))

@@ -112,6 +112,25 @@ def test_weights_of_another_shape_are_refused_with_both_shapes():
             given(torch.ones(shape))(maps(2, 4, 2, 3), maps(2, 4, 2, 3))
 
 
+def test_scores_that_are_no_weights_are_refused():
+    pair = maps(2, 4, 2, 3), maps(2, 4, 2, 3)
+    weights = torch.ones(2, 2, 3)
+    for number, words in [
+        (-0.5, "scores must give weights of at least 0, got -0.5"),
+        (math.nan, r"what scores gives must be finite, got nan at position \(1, 0, 2\)"),
+        (math.inf, "what scores gives must be finite, got inf"),
+    ]:
+        weights[1, 0, 2] = number
+        with pytest.raises(ValueError, match=words):
+            given(weights)(*pair)
+    for scores, words in [
+        (None, "scores must be a function from the teacher's logits to weights, got NoneType"),
+        (lambda logits: 1.0, "scores must give a torch.Tensor, got float"),
+    ]:
+        with pytest.raises(TypeError, match=words):
+            score_weighted_loss(*pair, torch.zeros(2, 1), scores=scores)
+
+
 def test_maps_of_two_shapes_are_refused_with_both_and_the_remedy():
     with pytest.raises(ValueError, match=r"got shapes \(2, 4, 2, 3\) and \(2, 5, 2, 3\); .*Regressor"):
         given(torch.ones(2, 2, 3))(maps(2, 4, 2, 3), maps(2, 5, 2, 3))

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,9 +27,18 @@ def read(table: Path) -> tuple[list[str], list[Record]]:
         if len(cells) != len(header.cells):
             raise ValueError(
                 f"{where}: {len(cells)} cells stand under the {len(header.cells)} columns of the header: "
-                "a text with commas in it goes between double quotes"
+                f"{_remedy(header.cells)}"
             )
     return header.cells, records
+
+
+def _remedy(header: list[str]) -> str:
+    """What to do about rows that do not fit the header, which spreadsheets write in several ways."""
+    if re.search("[;\t]", "".join(header)):
+        return "separate the columns by commas, and write decimals with a point"
+    if header[0].casefold() == "sep=":
+        return "delete the first line, which is for Excel alone"
+    return "a text with commas in it goes between double quotes"
 
 
 def _parsed(table: Path) -> list[Record]:

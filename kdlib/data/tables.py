@@ -9,8 +9,8 @@ does not matter. Its columns:
 - `patient` (or `Patient ID`), optional: the images of one patient must lie in one split, and a validation split
   that is cut takes whole patients, about a tenth of the images.
 - the labels, in one of two forms: one column `labels` (or `Finding Labels`) with names separated by |, such as
-  `Cardiomegaly|Effusion`, where blank or `No Finding` means none of them, and the classes are the sorted names; or a
-  column for each class with numbers in [0, 1], where blank means 0, and the classes have the order of the header.
+  `Cardiomegaly|Effusion`, where blank or `No Finding` means none of them, and the classes are the sorted names (two
+  that differ in their case alone, other separators, and what programs write for a blank are refused); or a column for each class with numbers in [0, 1], where blank means 0, and the classes have the order of the header.
   Every column that is none of the above is a class, so columns of metadata must be deleted first.
 
 The table of NIH ChestX-ray14 becomes such a one, and CheXpert's with the columns of its findings likewise, by pandas:
@@ -20,6 +20,7 @@ Labels become float32 (n, classes); indices are the rows of the table, from 0 fo
 Images must have one size, and become pixels as those of `kdlib.data.folders` do.
 """
 
+import math
 import os
 import re
 import unicodedata
@@ -42,6 +43,7 @@ _COLUMNS = {
 _NO_CLASSES = set(_COLUMNS.values())
 _SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 _WITHOUT_LABELS = "no finding"
+_BLANKS = {"nan", "na", "n/a", "none", "null"}  # what programs write where there was nothing
 
 
 class Row(NamedTuple):
@@ -143,12 +145,23 @@ def _image_files(path: Path, rows: Sequence[Row]) -> list[Path]:
         if "\\" in name or re.match("[a-zA-Z]:", name) or inside.is_absolute() or ".." in inside.parts:
             raise ValueError(f"{row.where}: {name!r} must be a path inside {path}, with / and without ..")
         if not os.path.isfile(path / name):
-            raise FileNotFoundError(f"{row.where}: there is no file {name!r} in {path}")
+            raise FileNotFoundError(f"{row.where}: there is no file {name!r} in {path}{_near(path / name)}")
         other = first_named.setdefault(os.path.realpath(path / name), row.where)
         if other != row.where:
             raise ValueError(f"{row.where}: the file {name!r} is the one of {other}: name each file once")
         files.append(path / name)
     return files
+
+
+def _near(file: Path) -> str:
+    """A file whose name differs in its case or has an ending besides, for a message."""
+    folder = file.parent
+    if not os.path.isdir(folder) or not os.access(folder, os.R_OK):
+        return ""
+    wanted = file.name.casefold()
+    there = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
+    similar = [name for name in there if wanted in (name.casefold(), os.path.splitext(name)[0].casefold())]
+    return f": did you mean {similar[0]!r}?" if similar else ""
 
 
 def _split(row: Row) -> str:
@@ -199,6 +212,7 @@ def _labels_by_name(table: Path, rows: Sequence[Row]) -> tuple[list[str], Float3
     classes = sorted(set().union(*names))
     if not classes:
         raise ValueError(f"{table} gives no image a label")
+    _refuse_one_label_in_two_ways(table, classes)
     labels = np.array([[name in found for name in classes] for found in names], dtype=np.float32)
     return classes, labels
 
@@ -208,7 +222,23 @@ def _findings(row: Row) -> set[str]:
     without = {name for name in names if name.casefold() == _WITHOUT_LABELS}
     if without and len(names) > 1:
         raise ValueError(f"{row.where}: {row.cells['labels']!r} means some labels and none: delete some")
+    for name in names:
+        if name.casefold() in _BLANKS:
+            raise ValueError(f"{row.where}: the label {name!r} stands for none: leave the cell blank")
+        if ";" in name or name.startswith("["):
+            raise ValueError(f"{row.where}: {row.cells['labels']!r} must be names separated by |")
     return names - without
+
+
+def _refuse_one_label_in_two_ways(table: Path, classes: Sequence[str]) -> None:
+    spelt: dict[str, str] = {}
+    for name in classes:
+        parts = [part.strip() for part in name.split(",")]
+        if len(parts) > 1 and set(parts) <= set(classes):
+            raise ValueError(f"{table}: the label {name!r} consists of others: separate the labels of an image by |")
+        other = spelt.setdefault(name.casefold(), name)
+        if other != name and len(name) > 1:  # single letters may be what is to be read
+            raise ValueError(f"{table}: the labels {other!r} and {name!r} differ in their case alone: write them alike")
 
 
 def _labels_by_column(rows: Sequence[Row], classes: list[str]) -> Float32[np.ndarray, "n classes"]:
@@ -228,6 +258,11 @@ def _number(row: Row, name: str) -> float:
         raise ValueError(
             f"{row.where}: the column {name!r} holds -1 (uncertain), which is no label: write 1 or 0 for what you take "
             "it to be, or a number between, such as 0.5"
+        )
+    if math.isnan(number):
+        raise ValueError(
+            f"{row.where}: the column {name!r} holds {text}, which is not in [0, 1] as labels are: leave the cell blank "
+            "where it means 0"
         )
     if not 0 <= number <= 1:
         raise ValueError(
