@@ -130,6 +130,13 @@ def boolean(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def function(name: str, value: Any) -> Callable:
+    """Something that can be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be a function, got {type(value).__name__} {value!r:.80}")
+    return value
+
+
 def logits(name: str, value: Any) -> Tensor:
     """A finite floating-point tensor of shape (batch, classes) with at least one row and one class."""
     if not isinstance(value, Tensor):

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from kdlib import data
 from kdlib.data import ImageSplit
+from kdlib.tasks.collages import collages
 from kdlib.tasks.regression import DEGREES, bounded_loss, mean_error, turned, with_wrong_labels
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -202,6 +202,7 @@ def test_frames_that_clips_do_not_have_are_refused():
     for bad in ((), (8,), (-1,), [0, 9], range(7, 9), 3, slice(0, 3), [True, False], "03"):
         with pytest.raises(ValueError, match="frames must be a list of some of 0 to 7, got"):
             frames_of(made, bad)
+    assert same(frames_of(made, np.array([3, 0])), frames_of(made, [3, 0]))
     with pytest.raises(TypeError, match="split must be a kdlib.data.ImageSplit"):
         frames_of(made.images, (0,))
 

@@ -124,7 +124,7 @@ def test_scores_that_are_no_weights_are_refused():
         with pytest.raises(ValueError, match=words):
             given(weights)(*pair)
     for scores, words in [
-        (None, "scores must be a function from the teacher's logits to weights, got NoneType"),
+        (None, "scores must be a function, got NoneType None"),
         (lambda logits: 1.0, "scores must give a torch.Tensor, got float"),
     ]:
         with pytest.raises(TypeError, match=words):

@@ -10,7 +10,8 @@ does not matter. Its columns:
   that is cut takes whole patients, about a tenth of the images.
 - the labels, in one of two forms: one column `labels` (or `Finding Labels`) with names separated by |, such as
   `Cardiomegaly|Effusion`, where blank or `No Finding` means none of them, and the classes are the sorted names (two
-  that differ in their case alone, other separators, and what programs write for a blank are refused); or a column for each class with numbers in [0, 1], where blank means 0, and the classes have the order of the header.
+  that differ in their case alone, other separators, and what programs write for a blank are refused); or a column
+  for each class with numbers in [0, 1], where blank means 0, and the classes have the order of the header.
   Every column that is none of the above is a class, so columns of metadata must be deleted first.
 
 The table of NIH ChestX-ray14 becomes such a one, and CheXpert's with the columns of its findings likewise, by pandas:
@@ -261,8 +262,8 @@ def _number(row: Row, name: str) -> float:
         )
     if math.isnan(number):
         raise ValueError(
-            f"{row.where}: the column {name!r} holds {text}, which is not in [0, 1] as labels are: leave the cell blank "
-            "where it means 0"
+            f"{row.where}: the column {name!r} holds {text}, which is not in [0, 1] as labels are: "
+            "leave the cell blank where it means 0"
         )
     if not 0 <= number <= 1:
         raise ValueError(

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kdlib import _checks
+from kdlib._checks import all_finite, checked, function
 from kdlib.features._checks import feature_pair
 
 __all__ = ["score_weighted_loss"]
@@ -17,6 +17,7 @@ __all__ = ["score_weighted_loss"]
 _REMEDY = "bring the student's features to the teacher's shape with kdlib.features.Regressor"
 
 
+@checked(scores=function)
 @feature_pair(maps=True, same=None, remedy=_REMEDY)
 def score_weighted_loss(
     student_features: Float[Tensor, "batch channels height width"],
@@ -59,8 +60,6 @@ def score_weighted_loss(
 def _weights(
     scores: Callable[[Tensor], Tensor], teacher_logits: Tensor, shape: tuple[int, ...]
 ) -> Float[Tensor, "batch height width"]:
-    if not callable(scores):
-        raise TypeError(f"scores must be a function from the teacher's logits to weights, got {type(scores).__name__}")
     weights = scores(teacher_logits)
     if not isinstance(weights, Tensor):
         raise TypeError(f"scores must give a torch.Tensor, got {type(weights).__name__}")
@@ -70,7 +69,7 @@ def _weights(
             f"got {tuple(weights.shape)}"
         )
     weights = weights.detach()
-    _checks.all_finite("what scores gives", weights)
+    all_finite("what scores gives", weights)
     if weights.device.type == "cpu" and (lowest := weights.min().item()) < 0:
         raise ValueError(f"scores must give weights of at least 0, got {lowest:.6g}")
     return weights

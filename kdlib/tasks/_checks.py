@@ -1,6 +1,5 @@
 """What the tasks ask of the splits that they are made from."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -46,13 +45,6 @@ def seed(name: str, value: Any) -> int:
     if number >= 2**63:
         raise ValueError(f"{name} must be below 2**63, got {number}")
     return number
-
-
-def function(name: str, value: Any) -> Callable:
-    """A rule for `kdlib._checks.checked`: something that can be called."""
-    if not callable(value):
-        raise TypeError(f"{name} must be a function, got {type(value).__name__} {value!r:.80}")
-    return value
 
 
 def numbers(name: str, value: Any) -> Tensor:

@@ -34,6 +34,7 @@ class Grid(NamedTuple):
     boxes: Float[Tensor, "batch 4 rows columns"]
 
 
+@checked(values=_checks.numbers)
 def grid(values: Float[Tensor, "batch numbers"]) -> Grid:
     """The 15 * 8 * 8 numbers of each image by what they mean, in float32 at least.
 
@@ -42,11 +43,9 @@ def grid(values: Float[Tensor, "batch numbers"]) -> Grid:
 
     Raises:
         TypeError: no tensor.
-        ValueError: another shape than (batch, 15 * 8 * 8).
+        ValueError: another shape than (batch, 15 * 8 * 8), whole numbers, or numbers that are not finite.
     """
-    if not isinstance(values, Tensor):
-        raise TypeError(f"values must be a torch.Tensor, got {type(values).__name__}")
-    if values.dim() != 2 or values.shape[1] != OUTPUTS * CELLS**2:
+    if values.shape[1] != OUTPUTS * CELLS**2:
         raise ValueError(f"values must have shape (batch, {OUTPUTS * CELLS**2}), got {tuple(values.shape)}")
     precise = values.to(torch.promote_types(values.dtype, torch.float32))
     parts = precise.unflatten(1, (OUTPUTS, CELLS, CELLS))
@@ -152,6 +151,7 @@ def _write_label(label: Tensor, box: Tensor, of_class: int) -> bool:
     return True
 
 
+@checked(logits=rules.logits)
 def score_map(logits: Float[Tensor, "batch numbers"]) -> Float[Tensor, "batch rows columns"]:
     """How sure a detector is, for each cell, that an item of some class is there: sigmoid(o) * largest softmax(c)."""
     parts = grid(logits)

@@ -4,10 +4,9 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from kdlib._checks import checked, natural_number, positive_integer
+from kdlib._checks import checked, function, natural_number, positive_integer
 from kdlib.data import ImageDataset, ImageSplit
 from kdlib.data.splits import is_split
-from kdlib.tasks import _checks
 
 Make = Callable[..., ImageSplit]  # (split, n, *, seed) -> images with labels
 
@@ -22,7 +21,7 @@ def _whole(name: str, value: Any) -> ImageDataset:
 
 
 @checked(
-    make=_checks.function, dataset=_whole, n=positive_integer, items=positive_integer, judges=positive_integer,
+    make=function, dataset=_whole, n=positive_integer, items=positive_integer, judges=positive_integer,
     seed=natural_number,
 )  # fmt: skip
 def material(
@@ -63,7 +62,7 @@ def normalised_like(split: ImageSplit, other: ImageSplit) -> ImageSplit:
     return ImageSplit(split.images, split.labels, split.indices, other.mean, other.std)
 
 
-@checked(sensor=_checks.function, dataset=_whole)
+@checked(sensor=function, dataset=_whole)
 def seen_by_sensor(sensor: Callable[[ImageSplit], ImageSplit], dataset: ImageDataset) -> ImageDataset:
     """The data set as a sensor of `kdlib.tasks.modalities` sees it; all is normalised by its training images."""
     train = sensor(dataset.train)

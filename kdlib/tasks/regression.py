@@ -139,4 +139,4 @@ def mean_error(model: ModelOrLogits, split: ImageSplit) -> float:
         raise ValueError(
             f"model must give outputs of the labels' shape {tuple(split.labels.shape)}, got {tuple(outputs.shape)}"
         )
-    return float(2 * DEGREES * (outputs.float() - split.labels).abs().mean())
+    return float(2 * DEGREES * (outputs.detach().float() - split.labels).abs().mean())

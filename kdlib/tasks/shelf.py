@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from kdlib import _files, data, metrics, teachers
+from kdlib._checks import checked
 from kdlib.data import ImageDataset, ImageSplit
 from kdlib.models import TinyCNN
 from kdlib.tasks.boxes import box_average_precision
@@ -75,22 +76,24 @@ TASKS = {
 }  # fmt: skip
 
 
-def _task(name: str) -> Task:
-    if not isinstance(name, str) or name not in TASKS:
-        raise ValueError(f"name must be one of {', '.join(map(repr, TASKS))}, got {name!r}")
-    return TASKS[name]
+def _known(name: str, value: Any) -> str:
+    """A rule for `kdlib._checks.checked`: the name of a task."""
+    if not isinstance(value, str) or value not in TASKS:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, TASKS))}, got {value!r}")
+    return value
 
 
+@checked(name=_known)
 def manifest(name: str) -> dict[str, Any]:
     """How a teacher was made: recipe, seed, images, versions, how good it is, sha256, command.
 
     Raises:
         ValueError: there is no such teacher.
     """
-    _task(name)
     return json.loads((FOLDER / f"{_stem(name)}.json").read_text(encoding="utf-8"))
 
 
+@checked(name=_known)
 def load(name: str) -> teachers.FrozenTeacher:
     """The teacher of a task, on the CPU, in eval mode, frozen.
 
@@ -106,7 +109,7 @@ def load(name: str) -> teachers.FrozenTeacher:
     """
     from safetensors.torch import load as load_tensors
 
-    task, description = _task(name), manifest(name)
+    task, description = TASKS[name], manifest(name)
     path = FOLDER / f"{_stem(name)}.safetensors"
     weights = path.read_bytes() if path.exists() else b""
     if hashlib.sha256(weights).hexdigest() != description["sha256"]:
@@ -119,6 +122,7 @@ def load(name: str) -> teachers.FrozenTeacher:
     return teachers.freeze(network, mean=description["mean"], std=description["std"])
 
 
+@checked(name=_known)
 def train(name: str, dataset: ImageDataset, *, images: int = IMAGES, out: Path = FOLDER, **recipe: Any) -> dict:
     """Train a teacher on the training images, and write its weights and its manifest, which is returned.
 
@@ -128,7 +132,7 @@ def train(name: str, dataset: ImageDataset, *, images: int = IMAGES, out: Path =
 
     from kdlib import training
 
-    task, recipe = _task(name), RECIPE | recipe
+    task, recipe = TASKS[name], RECIPE | recipe
     split = (task.taught or task.make)(dataset.train, images, seed=SEED)
     torch.manual_seed(SEED)
     network = task.network()

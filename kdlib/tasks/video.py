@@ -66,21 +66,25 @@ def _rolled(canvas: Tensor, shifts: Tensor) -> Tensor:
     return canvas[images, rows[..., None], columns[:, :, None, :]]
 
 
-@checked(split=is_split)
+def _frames_of_the_clips(arguments: dict) -> None:
+    """Relation: `frames` become a list of channels that the split has."""
+    frames, channels = arguments["frames"], arguments["split"].images.shape[1]
+    chosen = list(frames) if isinstance(frames, Sequence | np.ndarray) else []
+    whole = all(isinstance(frame, Integral) and not isinstance(frame, bool) for frame in chosen)
+    if not chosen or not whole or not all(0 <= frame < channels for frame in chosen):
+        raise ValueError(f"frames must be a list of some of 0 to {channels - 1}, got {frames!r}")
+    arguments["frames"] = [int(frame) for frame in chosen]
+
+
+@checked(_frames_of_the_clips, split=is_split)
 def frames_of(split: ImageSplit, frames: Sequence[int]) -> ImageSplit:
     """The same clips with these frames alone, normalised as they were.
 
     Raises:
         ValueError: no frames, or one that the clips do not have.
     """
-    channels = split.images.shape[1]
-    chosen = list(frames) if isinstance(frames, Sequence | np.ndarray) else []
-    whole = all(isinstance(frame, Integral) and not isinstance(frame, bool) for frame in chosen)
-    if not chosen or not whole or not all(0 <= frame < channels for frame in chosen):
-        raise ValueError(f"frames must be a list of some of 0 to {channels - 1}, got {frames!r}")
-    return ImageSplit(
-        split.images[:, chosen].contiguous(), split.labels, split.indices, split.mean[chosen], split.std[chosen]
-    )
+    mean, std = split.mean[frames], split.std[frames]
+    return ImageSplit(split.images[:, frames].contiguous(), split.labels, split.indices, mean, std)
 
 
 class Answers(NamedTuple):
