@@ -183,8 +183,8 @@ widgets.strip(draw_classes, item=list(CLASSES), size=(10, 3.8), caption="the sam
 # changes ranks. The probabilities tell: beside labels, too, it states yes in three of ten cases where two are true. Whoever acts on a threshold should look at them. The softmax
 # cannot say "none" or "both", and alone it falls ten points behind.
 #
-# What does a teacher add? A point or two of mean average precision over labels. Over labels for three times as long: nothing that can be told. By the area under the
-# curve these longer labels are *behind*, and most teachers a point ahead. So name the measure with the claim.
+# What does a teacher add? About a point of mean average precision over labels. Over labels for three times as long no loss is ahead, and some are behind. By the area under the
+# curve the longer labels gain nothing, and most losses of the teacher are half a point to a point ahead of them. So name the measure with the claim.
 
 # %% [markdown]
 # ## 2. Detection
@@ -683,7 +683,7 @@ with_teacher = [arm for arm, settings in lesson08_collages.ARMS.items() if setti
 longer = "labels, three times as long"
 assert all(0 < ahead["collages", arm, "labels", "map"] < 0.025 for arm in with_teacher)
 assert not any(said["collages", arm, longer, "map"] == "helps" for arm in with_teacher)
-assert all(ahead["collages", arm, longer, "auc"] > 0.004 for arm in with_teacher) and ahead["collages", longer, "labels", "auc"] < 0
+assert all(ahead["collages", arm, longer, "auc"] > 0.004 for arm in with_teacher) and said["collages", longer, "labels", "auc"] == "not told apart"
 assert -0.12 < ahead["collages", "softmax, alone", longer, "map"] < -0.08
 by_teacher, over_labels = "features, weighted by score", {arm: said["detection", arm, "labels", ""] for arm in lesson08_detection.ARMS if arm != "labels"}
 assert over_labels["features, all cells"] == "not told apart" and over_labels[by_teacher] == over_labels["soft answers"] == over_labels["weighted by the labels' cells"] == "helps"
