@@ -630,9 +630,7 @@ print(lab, f"the difference on the test images: {plots.points(metrics.Interval(*
 # - The teachers saw 18,000 images made of 9,000 items with clean labels; the students' 1,000 items are among those. A student without a
 #   teacher never meets the rest. That is where distillation is used, and it is why copying wins here.
 # - "Tuned" is the best of three seeds on validation; arms with a weight or an alpha were tried at more settings than labels. "Not told apart" is not "no effect".
-# - Labels for longer are three times the passes, no other number; in detection the lowest rate on offer was best for them. The
-#   teacher's arms were never trained for longer.
-# - Soft answers and maps together were not tried.
+# - Labels for longer are three times the passes, no other number. The teacher's arms were never trained for longer.
 # - The teacher of the detector has one neck of the student's size; several scales, and regions that differ, are not here.
 # - Learning rates for pairs and labels were chosen on edges alone. "Thumbnails" lose little, so they say little.
 # - Wrong labels are drawn evenly. Wrong by a shift, the absolute error would not help.

@@ -75,7 +75,7 @@ ARMS = {
 }
 LATER = {
     "labels, half as long": every(weight=(0.0,), alpha=(0.0,), rate=(0.007, 0.02, 0.06)),
-    "weighted by the labels' cells": every(weight=(3.0, 10.0, 30.0, 100.0), alpha=(0.0,), rate=(0.02, 0.06)),
+    "weighted by the labels' cells": every(weight=(3.0, 10.0, 30.0, 100.0), alpha=(0.0,), rate=RATES[:4]),
 }
 WEIGHTS = (0.3, 1.0, 3.0, 10.0)
 
@@ -88,8 +88,8 @@ def _grid(arm: Arm) -> list[dict[str, Any]]:
 
 GRIDS = {name: _grid(arm) for name, arm in ARMS.items() if name not in LATER}
 ALL_CELLS, BY_SCORE = "features, all cells", "features, weighted by score"
-BEYOND = {arm: every(weight=(30.0, 100.0), alpha=(0.0,), rate=RATES[:3]) for arm in (ALL_CELLS, BY_SCORE)}
-BEYOND |= {"labels, three times as long": every(weight=(0.0,), alpha=(0.0,), rate=(0.002,))}
+BEYOND = {arm: every(weight=(30.0, 100.0), alpha=(0.0,), rate=RATES[:4]) for arm in (ALL_CELLS, BY_SCORE)}
+BEYOND |= {"labels, three times as long": every(weight=(0.0,), alpha=(0.0,), rate=(0.0002, 0.0007, 0.002))}
 AS_HEAVY = {  # controls with the weight and the rate of the maps that they replace
     "weighted, maps of other images, same weight": "weighted, maps of other images",
     "weighted, untrained teacher, same weight": "weighted, untrained teacher",

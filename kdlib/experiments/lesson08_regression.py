@@ -73,7 +73,7 @@ LATER = ("labels, squared, half as long", "labels, absolute, half as long")
 BESIDE = ("teacher, absolute",)  # thought of when the others were tuned
 GRIDS = {arm: every(rate=RATES) for arm in ARMS if arm not in (*LATER, *BESIDE)}
 BEYOND = {arm: every(rate=RATES) for arm in BESIDE}
-SHORTER = {arm: every(rate=RATES[1:4]) for arm in LATER}
+SHORTER = {arm: every(rate=RATES) for arm in LATER}
 
 
 @functools.lru_cache(maxsize=4)
