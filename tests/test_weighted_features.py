@@ -66,6 +66,14 @@ def test_positions_without_weight_do_not_count():
     assert student.grad[1, :, 0, 2].all() and student.grad.count_nonzero() == 3
 
 
+def test_weights_may_be_a_mask_or_whole_numbers():
+    student, teacher = maps(2, 3, 2, 3), maps(2, 3, 2, 3, seed=1)
+    mask = torch.arange(12).view(2, 2, 3) % 3 > 0
+    expected = (student - teacher).square().mean(dim=1)[mask].mean()
+    for weights in (mask, mask.long(), 2.0 * mask):
+        assert given(weights)(student, teacher).item() == pytest.approx(expected.item())
+
+
 def test_a_batch_without_any_weight_gives_zero_and_no_gradient():
     for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
         student, teacher = maps(2, 3, 2, 3).to(dtype).requires_grad_(), maps(2, 3, 2, 3, seed=1).to(dtype)

@@ -59,7 +59,8 @@ def score_weighted_loss(
 
 def _weights(
     scores: Callable[[Tensor], Tensor], teacher_logits: Tensor, shape: tuple[int, ...]
-) -> Float[Tensor, "batch height width"]:
+) -> Tensor:
+    """(batch, height, width) of any kind of number: a mask counts positions, too."""
     weights = scores(teacher_logits)
     if not isinstance(weights, Tensor):
         raise TypeError(f"scores must give a torch.Tensor, got {type(weights).__name__}")
