@@ -1,10 +1,11 @@
 """Files are written whole or not at all, and kept for a user in one place: the module that sees to both."""
 
+import hashlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 
 def write(path: Path, content: bytes | Callable[[BinaryIO], None]) -> Path:
@@ -35,6 +36,23 @@ def write(path: Path, content: bytes | Callable[[BinaryIO], None]) -> Path:
         partial.unlink(missing_ok=True)
         raise
     return path
+
+
+def read_weights(path: Path, manifest: Mapping[str, Any], whose: str) -> bytes:
+    """The weights that lie beside their manifest.
+
+    Raises:
+        ValueError: they are not those that it names by `sha256` and `bytes`; it says by which `command` they are made.
+    """
+    weights = path.read_bytes() if path.exists() else b""
+    digest = hashlib.sha256(weights).hexdigest()
+    if digest != manifest["sha256"]:
+        raise ValueError(
+            f"the weights of {whose} are damaged: {path.name} has {len(weights)} bytes and sha256 "
+            f"{digest}, its manifest says {manifest['bytes']} bytes and {manifest['sha256']}. Restore the "
+            f"file, or train it again: {manifest['command']}"
+        )
+    return weights
 
 
 def writable_folder(folder: Path) -> Path:

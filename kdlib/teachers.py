@@ -259,15 +259,7 @@ def load(dataset: str = "fashion-mnist", *, folder: str | Path | None = None) ->
     from safetensors.torch import load as load_tensors
 
     description, path = _found(dataset, _folders() if folder is None else [Path(folder)])
-    path = path.with_suffix(".safetensors")
-    weights = path.read_bytes() if path.exists() else b""
-    digest = hashlib.sha256(weights).hexdigest()
-    if digest != description["sha256"]:
-        raise ValueError(
-            f"the weights of the {dataset} teacher are damaged: {path.name} has {len(weights)} bytes and sha256 "
-            f"{digest}, its manifest says {description['bytes']} bytes and {description['sha256']}. Restore the "
-            f"file, or train it again: {description['command']}"
-        )
+    weights = _files.read_weights(path.with_suffix(".safetensors"), description, f"the {dataset} teacher")
     network = models.build(**description["architecture"])
     network.load_state_dict(load_tensors(weights))  # float16 on disk, float32 in the network
     return freeze(network, mean=description.get("mean"), std=description.get("std"))

@@ -25,7 +25,8 @@ from kdlib.experiments import (
 from kdlib.inference import predict_logits
 from kdlib.lesson import results
 from kdlib.sweeps import map_cells
-from kdlib.tasks.detection import GridDetector, detection_distillation_loss, detection_loss
+from kdlib.tasks import shelf
+from kdlib.tasks.detection import detection_distillation_loss, detection_loss
 from kdlib.tasks.regression import bounded_loss
 from kdlib.tasks.video import frames_of
 
@@ -266,7 +267,7 @@ def test_maps_of_other_images_are_the_teachers_in_another_order_and_the_untraine
         again, other = (lesson08_detection.maps_of(kind, split, seed) for seed in (0, 1))
         assert torch.equal(again, maps[kind]) and not torch.equal(other, maps[kind])
     torch.manual_seed(1000)
-    fresh, seen = GridDetector(lesson08_detection.TEACHER_WIDTHS).train(), []
+    fresh, seen = shelf.TASKS["canvases"].network().train(), []
     fresh.stages[3].register_forward_hook(lambda module, given, made: seen.append(made))
     with torch.no_grad():
         fresh(split.normalized(slice(None)))  # with the statistics of these images, which are one batch

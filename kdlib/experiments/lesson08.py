@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas
+import torch
+from torch import Tensor
 
 from kdlib import data
 from kdlib.data import ImageDataset
@@ -29,7 +31,12 @@ def fashion() -> ImageDataset:
     return data.load("fashion-mnist")
 
 
-def every(**values: Sequence) -> list[dict[str, Any]]:
+def as_label(logits: Tensor) -> Tensor:
+    """The logits of a teacher that is as sure of its likeliest class as float32 is: its answer as a label."""
+    return 60.0 * torch.nn.functional.one_hot(logits.argmax(dim=1), logits.shape[1])
+
+
+def every(**values: Iterable) -> list[dict[str, Any]]:
     """All combinations of these settings."""
     return [dict(zip(values, one, strict=True)) for one in itertools.product(*values.values())]
 
@@ -43,6 +50,18 @@ def tried(compute, grids: Grids, seeds: Iterable[int], **fixed: Any) -> pandas.D
         for settings in grid
     ]
     return measured(compute, cells)
+
+
+def tried_for_each(compute, grids: Grids, seeds: Iterable[int], **several: Iterable) -> pandas.DataFrame:
+    """`tried` for each value of one more setting, one table below the other."""
+    tables = [tried(compute, grids, seeds, **fixed) for fixed in every(**several)]
+    return pandas.concat(tables, ignore_index=True)
+
+
+def on_test(chosen: Iterable[Mapping[str, Any]], seeds: Iterable[int]) -> list[dict[str, Any]]:
+    """The cells that are reported: each of the chosen settings with every seed."""
+    chosen = list(chosen)
+    return [{**settings, "seed": seed, "split": "test"} for seed in seeds for settings in chosen]
 
 
 def measured(compute, cells: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:

@@ -25,6 +25,7 @@ from kdlib.experiments.lesson08 import (
     every,
     fashion,
     measured,
+    on_test,
     tried,
 )
 from kdlib.inference import predict_logits
@@ -149,7 +150,7 @@ def cells(seeds: Sequence[int]) -> list[dict[str, Any]]:
     chosen = best_of_arms("collages", ("alpha", "rate"), by="map")
     alone = best_of_arms("collages", ("alpha", "rate"), by="map", alpha=1.0)
     chosen |= {arm: alone[of] for arm, of in ALONE.items()}
-    return [{"arm": arm, **settings, "seed": s, "split": "test"} for s in seeds for arm, settings in chosen.items()]
+    return on_test([{"arm": arm, **settings} for arm, settings in chosen.items()], seeds)
 
 
 @experiment("lesson08-collages")

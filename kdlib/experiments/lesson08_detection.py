@@ -24,6 +24,7 @@ from kdlib.experiments.lesson08 import (
     every,
     fashion,
     measured,
+    on_test,
     tried,
 )
 from kdlib.features import FeatureTerm
@@ -42,7 +43,6 @@ from kdlib.tasks.material import material
 
 IMAGES, EPOCHS, JUDGES = 600, 15, 2000
 NECK = "stages.3"
-TEACHER_WIDTHS = (32, 64, 96, 96)
 
 
 class Arm(NamedTuple):
@@ -119,13 +119,12 @@ def _with_running_statistics(network: nn.Module, split: ImageSplit) -> nn.Module
 
 def maps_of(kind: str, split: ImageSplit, seed: int) -> torch.Tensor:
     """The maps at the neck that a student is compared with, a row an image."""
-    source = teacher()
     if kind == "untrained":
         torch.manual_seed(1000 + seed)
-        untrained = _with_running_statistics(GridDetector(TEACHER_WIDTHS), split)
+        untrained = _with_running_statistics(shelf.TASKS["canvases"].network(), split)
         return features.teacher_features(untrained, split, [NECK])[NECK]
     layer = f"network.{NECK}"
-    maps = features.teacher_features(source, split, [layer])[layer]
+    maps = features.teacher_features(teacher(), split, [layer])[layer]
     if kind == "shuffled":
         return maps[torch.randperm(len(maps), generator=torch.Generator().manual_seed(seed))]
     return maps
@@ -186,7 +185,7 @@ def cells(seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Every arm at its best."""
     chosen = best_of_arms("detection", ("alpha", "weight", "rate"), by="ap")
     chosen |= dict.fromkeys(AS_HEAVY, chosen[BY_SCORE])
-    return [{"arm": arm, **settings, "seed": s, "split": "test"} for s in seeds for arm, settings in chosen.items()]
+    return on_test([{"arm": arm, **settings} for arm, settings in chosen.items()], seeds)
 
 
 @experiment("lesson08-detection")

@@ -19,10 +19,12 @@ from kdlib.experiments.lesson08 import (
     RATES,
     SEEDS,
     TUNING_SEEDS,
+    as_label,
     best_of_arms,
     every,
     fashion,
     measured,
+    on_test,
     tried,
 )
 from kdlib.inference import predict_logits
@@ -86,7 +88,7 @@ def taught(sensor: str, arm: str, images: int, rate: float, seed: int, *, looks:
     if arm == SHUFFLED:
         logits = logits[torch.randperm(len(logits), generator=torch.Generator().manual_seed(seed))]
     if arm == HARD:
-        logits, temperature = 60.0 * torch.nn.functional.one_hot(logits.argmax(dim=1), 10), 1.0
+        logits, temperature = as_label(logits), 1.0
     training.distill(student, logits, split, alpha=1, temperature=temperature, **common)
     return student
 
@@ -130,13 +132,13 @@ def cells(seeds: Sequence[int], counts: Sequence[int] = COUNTS) -> list[dict[str
         ).items()
     }
     rates[SHUFFLED, COUNTS[-1]] = rates[PAIRS, COUNTS[-1]]
-    return [
-        {"sensor": sensor, "arm": arm, "images": images, "rate": rate, "seed": seed, "split": "test"}
-        for seed in seeds
+    chosen = [
+        {"sensor": sensor, "arm": arm, "images": images, "rate": rate}
         for sensor in SENSORS
         for (arm, images), rate in rates.items()
         if images in counts
     ]
+    return on_test(chosen, seeds)
 
 
 @experiment("lesson08-modalities")

@@ -24,7 +24,8 @@ from kdlib.experiments.lesson08 import (
     every,
     fashion,
     measured,
-    tried,
+    on_test,
+    tried_for_each,
 )
 from kdlib.lesson.results import experiment
 from kdlib.models import TinyCNN
@@ -117,38 +118,31 @@ def on_split(
 @experiment("lesson08-regression-tuning")
 def tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
     """Every arm with every share of wrong labels at its learning rates, on validation images with right labels."""
-    tables = [tried(functools.partial(on_split, **sizes), GRIDS, seeds, wrong=wrong) for wrong in SHARES]
-    return pandas.concat(tables, ignore_index=True)
+    return tried_for_each(functools.partial(on_split, **sizes), GRIDS, seeds, wrong=SHARES)
 
 
 @experiment("lesson08-regression-edge-tuning")
 def edge_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
     """The arm that was thought of later."""
-    tables = [tried(functools.partial(on_split, **sizes), BEYOND, seeds, wrong=wrong) for wrong in SHARES]
-    return pandas.concat(tables, ignore_index=True)
+    return tried_for_each(functools.partial(on_split, **sizes), BEYOND, seeds, wrong=SHARES)
 
 
 @experiment("lesson08-regression-later-tuning")
 def later_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
     """Labels for half as long."""
-    tables = [tried(functools.partial(on_split, **sizes), SHORTER, seeds, wrong=wrong) for wrong in SHARES]
-    return pandas.concat(tables, ignore_index=True)
+    return tried_for_each(functools.partial(on_split, **sizes), SHORTER, seeds, wrong=SHARES)
 
 
 def cells(seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Every arm at its best."""
-    chosen = {
-        (wrong, arm): settings
+    chosen = [
+        {"wrong": wrong, "arm": arm, **settings}
         for wrong in SHARES
         for arm, settings in best_of_arms(
             "regression", ("rate",), by="degrees", lowest=True, wrong=wrong
         ).items()
-    }
-    return [
-        {"wrong": wrong, "arm": arm, **settings, "seed": seed, "split": "test"}
-        for seed in seeds
-        for (wrong, arm), settings in chosen.items()
     ]
+    return on_test(chosen, seeds)
 
 
 @experiment("lesson08-regression")

@@ -21,11 +21,13 @@ from kdlib.experiments.lesson08 import (
     RATES,
     SEEDS,
     TUNING_SEEDS,
+    as_label,
     best_of_arms,
     every,
     fashion,
     measured,
-    tried,
+    on_test,
+    tried_for_each,
 )
 from kdlib.inference import predict_logits
 from kdlib.lesson.results import experiment
@@ -34,8 +36,9 @@ from kdlib.tasks import shelf
 from kdlib.tasks.material import material
 from kdlib.tasks.video import DIRECTIONS, clips, frames_of, item_and_direction
 
-IMAGES, EPOCHS, JUDGES, CLASSES = 1000, 20, 4000, 40
-FRAMES = {8: range(8), 2: (3, 4), 1: (3,)}  # neighbours: eight steps of two pixels would be more than half a turn
+IMAGES, EPOCHS, JUDGES, CLASSES = 1000, 20, 4000, 10 * len(DIRECTIONS)
+# Two are neighbours: from the first frame to the last it is half a turn, the same to the left and to the right.
+FRAMES = {8: range(8), 2: (3, 4), 1: (3,)}
 TEMPERATURE = 4.0
 LABELS, LONGER, TEACHER, BLIND, HARD, ITEM_LABELS = (
     "labels", "labels, three times as long", "teacher", "teacher of the item alone", "the teacher's answer as label",
@@ -98,7 +101,7 @@ def taught(
     if arm == BLIND:
         logits = without_direction(logits)
     if arm == HARD:
-        logits = 60.0 * torch.nn.functional.one_hot(logits.argmax(dim=1), CLASSES)
+        logits = as_label(logits)
     temperature = 1.0 if arm == HARD else TEMPERATURE
     training.distill(student, logits, seen, epochs=epochs, temperature=temperature, alpha=alpha, **common)
     return student
@@ -129,38 +132,31 @@ def on_split(
 @experiment("lesson08-video-tuning")
 def tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
     """Every arm with every number of frames, at its alphas and learning rates, on the validation images."""
-    tables = [tried(functools.partial(on_split, **sizes), GRIDS, seeds, frames=frames) for frames in FRAMES]
-    return pandas.concat(tables, ignore_index=True)
+    return tried_for_each(functools.partial(on_split, **sizes), GRIDS, seeds, frames=FRAMES)
 
 
 @experiment("lesson08-video-edge-tuning")
 def edge_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
     """Beyond the highest learning rate, where some arms were best; and an arm that was thought of later."""
-    tables = [tried(functools.partial(on_split, **sizes), BEYOND, seeds, frames=frames) for frames in FRAMES]
-    return pandas.concat(tables, ignore_index=True)
+    return tried_for_each(functools.partial(on_split, **sizes), BEYOND, seeds, frames=FRAMES)
 
 
 @experiment("lesson08-video-later-tuning")
 def later_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
     """Beyond the highest learning rate for the arms that are told of items alone."""
-    tables = [tried(functools.partial(on_split, **sizes), LATER, seeds, frames=frames) for frames in FRAMES]
-    return pandas.concat(tables, ignore_index=True)
+    return tried_for_each(functools.partial(on_split, **sizes), LATER, seeds, frames=FRAMES)
 
 
 def cells(seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Every arm at its best by both answers together; those that are told of items alone by the item."""
-    chosen = {
-        (frames, arm): settings
+    chosen = [
+        {"frames": frames, "arm": arm, **settings}
         for frames in FRAMES
         for by in ("both", "item")
         for arm, settings in best_of_arms("video", ("alpha", "rate"), by=by, frames=frames).items()
         if (by == "item") == (arm in OF_ITEMS)
-    }
-    return [
-        {"frames": frames, "arm": arm, **settings, "seed": seed, "split": "test"}
-        for seed in seeds
-        for (frames, arm), settings in chosen.items()
     ]
+    return on_test(chosen, seeds)
 
 
 @experiment("lesson08-video")

@@ -6,7 +6,6 @@
 
 import argparse
 import functools
-import hashlib
 import json
 import platform
 from collections.abc import Callable, Sequence
@@ -110,13 +109,7 @@ def load(name: str) -> teachers.FrozenTeacher:
     from safetensors.torch import load as load_tensors
 
     task, description = TASKS[name], manifest(name)
-    path = FOLDER / f"{_stem(name)}.safetensors"
-    weights = path.read_bytes() if path.exists() else b""
-    if hashlib.sha256(weights).hexdigest() != description["sha256"]:
-        raise ValueError(
-            f"the weights of the teacher {name!r} are damaged: {path.name} has {len(weights)} bytes, its manifest says "
-            f"{description['bytes']}. Restore the file, or train it again: {description['command']}"
-        )
+    weights = _files.read_weights(FOLDER / f"{_stem(name)}.safetensors", description, f"the teacher {name!r}")
     network = task.network()
     network.load_state_dict(load_tensors(weights))  # float16 on disk, float32 in the network
     return teachers.freeze(network, mean=description["mean"], std=description["std"])
@@ -128,23 +121,16 @@ def train(name: str, dataset: ImageDataset, *, images: int = IMAGES, out: Path =
 
     What the manifest says of its quality is measured on test images, with the rounded weights, as written.
     """
-    from safetensors.torch import save
-
     from kdlib import training
+    from kdlib.training.teacher_recipe import round_to_half, write
 
     task, recipe = TASKS[name], RECIPE | recipe
     split = (task.taught or task.make)(dataset.train, images, seed=SEED)
     torch.manual_seed(SEED)
     network = task.network()
     history = training.train(network, split, task_loss=task.task_loss, seed=SEED, bfloat16=False, **recipe)
-    with torch.no_grad():
-        for tensor in network.state_dict().values():
-            tensor.copy_(tensor.half() if tensor.is_floating_point() else tensor)
+    round_to_half(network)
     frozen = teachers.freeze(network, mean=split.mean.tolist(), std=split.std.tolist())
-    weights = save({
-        key: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
-        for key, tensor in network.state_dict().items()
-    })  # fmt: skip
     description = {
         "task": name,
         "mean": split.mean.tolist(),
@@ -158,13 +144,8 @@ def train(name: str, dataset: ImageDataset, *, images: int = IMAGES, out: Path =
         "versions": {"python": platform.python_version(), "torch": metadata.version("torch")},
         "date": date.today().isoformat(),
         "command": f"python -m kdlib.tasks.shelf {name!r}",
-        "bytes": len(weights),
-        "sha256": hashlib.sha256(weights).hexdigest(),
     }
-    text = json.dumps(description, indent=2) + "\n"
-    _files.write(out / f"{_stem(name)}.safetensors", weights)
-    _files.write(out / f"{_stem(name)}.json", text.encode())
-    return description
+    return json.loads(write(out, _stem(name), network, description).read_text(encoding="utf-8"))
 
 
 def _stem(name: str) -> str:

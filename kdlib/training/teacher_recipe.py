@@ -67,7 +67,7 @@ def train_teacher(
     )  # fmt: skip
     if history.interrupted:
         raise KeyboardInterrupt(f"stopped; call again to continue from {checkpoint.name}")
-    _round_to_half(network)
+    round_to_half(network)
     manifest = {
         "dataset": teachers.recorded_name(dataset),
         "classes": list(images.classes),
@@ -85,7 +85,7 @@ def train_teacher(
         "date": date.today().isoformat(),
         "command": _command(dataset, epochs, seed),
     }
-    path = _write(folder, dataset, network, manifest)
+    path = write(folder, teachers.file_name(dataset), network, manifest)
     checkpoint.unlink()
     return path
 
@@ -132,7 +132,7 @@ def _augmentation(mirror: bool) -> str:
     return "shift by up to 2 pixels" + (", mirror" if mirror else "")
 
 
-def _round_to_half(network: nn.Module) -> None:
+def round_to_half(network: nn.Module) -> None:
     """Round the weights to float16 in place: half the bytes on disk, and what is measured is what is written."""
     with torch.no_grad():
         for tensor in network.state_dict().values():
@@ -147,16 +147,16 @@ def _command(dataset: str, epochs: int | None, seed: int) -> str:
     return command + (f" --seed {seed}" if seed else "")
 
 
-def _write(folder: Path, dataset: str, network: nn.Module, manifest: dict[str, Any]) -> Path:
-    """Weights first, manifest last: without a manifest there is no teacher."""
+def write(folder: Path, stem: str, network: nn.Module, manifest: dict[str, Any]) -> Path:
+    """Weights first, manifest last: without a manifest there is no teacher. Size and sha256 are added to it."""
     from safetensors.torch import save
 
     weights = save({name: _half(tensor).contiguous() for name, tensor in network.state_dict().items()})
     manifest |= {"bytes": len(weights), "sha256": hashlib.sha256(weights).hexdigest()}
-    stem = teachers.file_name(dataset)
+    text = json.dumps(manifest, indent=2) + "\n"
     _files.write(folder / f"{stem}.safetensors", weights)
     path = folder / f"{stem}.json"
-    _files.write(path, (json.dumps(manifest, indent=2) + "\n").encode())
+    _files.write(path, text.encode())
     return path
 
 
