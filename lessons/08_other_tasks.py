@@ -135,7 +135,7 @@ for name, settings in ways.items():
 assert torch.allclose(own_loss(*answers[:2], 4.0), losses.multilabel_distillation_loss(*answers[:2], 4.0), rtol=1e-4)  # the library's
 
 # %% [markdown]
-# With few passes at one rate labels may be ahead of yours. Recorded with twice as many, ten seeds, each way at its best alpha and rate by validation, and labels for longer. *One
+# With few passes at one rate labels may lead. Recorded with twice as many, ten seeds, each way at its best alpha and rate on validation; labels for longer, too. *One
 # side* is `KLDivLoss` of sigmoids, *two sides* the repaired loss; *alone* is alpha = 1: no labels.
 
 # %% tags=["projector"]
