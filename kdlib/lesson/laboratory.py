@@ -26,12 +26,18 @@ from kdlib.inference import predict_logits
 from kdlib.lesson import profiles
 from kdlib.lesson.laboratory_networks import quantised as in_few_bits
 from kdlib.lesson.laboratory_room import SPLITS, Room, as_text
-from kdlib.lesson.laboratory_settings import AS_TRAINED, Settings, all_settings, functions, names
+from kdlib.lesson.laboratory_settings import (
+    AS_TRAINED,
+    COURSE_TEACHER,
+    Settings,
+    all_settings,
+    functions,
+    names,
+)
 from kdlib.lesson.laboratory_training import LogitsOf, Sensor, TermsOf, Trainer, dataset
 from kdlib.training.augmentation import Augment
 
 NetworkOf = Callable[[int], nn.Module]  # of the seed: a student before its training
-COURSE_TEACHER = "the course's"
 STUDENT = "tiny-cnn"
 AFTER_TRAINING = ("bits", "scales")  # the settings that change a student when it has been trained
 
@@ -43,7 +49,8 @@ class Laboratory(Room):
         profile: in the profile `ci` a student sees a tenth of the images, once: quick, and no evidence of anything.
         images, epochs: what is taken where nothing is said.
         teachers: by name, functions that give the logits of a split, the first being taken where nothing is said;
-            by default there is only the course's teacher, and no setting `teacher`.
+            by default there is only the course's teacher, and no setting `teacher`. They get the labels that the
+            student learns from; the one that bears the name "the course's" must not look at them.
         features: by name, functions (the student's images, weight, seed) that give the feature losses with their
             weights and with the teacher's features of these images. They are added to the losses of the method, and
             the settings `features` and `weight` choose them; by default there are none, and no such settings.
@@ -65,6 +72,8 @@ class Laboratory(Room):
             least one epoch in each stage; of views, a pass). By default not, and there are no such settings.
         quantised: whether the trained weights may be rounded to few bits, as the settings `bits` and `scales` say; by
             default they are not, and there are no such settings. Students that differ in these alone are trained once.
+        wrong_labels: whether the setting of this name may replace a share of the training labels by other classes, the
+            same for all students of a seed and as many images; validation and test keep theirs. By default not.
         settings: the names of those that may be chosen; by default all.
 
     Raises:
@@ -77,7 +86,7 @@ class Laboratory(Room):
         teachers=functions(" from a split to its logits"), networks=functions(" from the seed to a network"),
         features=functions(" from (split, weight, seed) to feature terms"), augmentations=functions(),
         sensors=functions(" from a split to the one that is seen"),
-        schedules=_checks.boolean, quantised=_checks.boolean,
+        schedules=_checks.boolean, quantised=_checks.boolean, wrong_labels=_checks.boolean,
     )  # fmt: skip
     def __init__(
         self,
@@ -92,6 +101,7 @@ class Laboratory(Room):
         sensors: Mapping[str, Sensor] | None = None,
         schedules: bool = False,
         quantised: bool = False,
+        wrong_labels: bool = False,
         settings: Iterable[str] | None = None,
     ) -> None:
         teachers = {COURSE_TEACHER: course_teacher} if teachers is None else teachers
@@ -103,8 +113,9 @@ class Laboratory(Room):
         known = all_settings(
             images=images, epochs=epochs, teachers=teachers, features=features, networks=self._networks,
             augmentations=augmentations, sensors=sensors, schedules=schedules, quantised=quantised,
+            wrong_labels=wrong_labels,
         )  # fmt: skip
-        super().__init__(known, settings)
+        super().__init__(known, settings, next(iter(teachers)))
         self._quick = profiles.get(profile).name == "ci"
         self._trainer = Trainer(
             teachers=teachers, features=features, augmentations=augmentations, sensors=sensors, quick=self._quick
@@ -175,6 +186,18 @@ def weaker_teacher(images: int, *, epochs: int = 20) -> LogitsOf:
     return logits_of
 
 
+def own_generation(split: ImageSplit, *, epochs: int = 20) -> Tensor:
+    """The logits of a network of the student's own form that learned from the labels of these very images.
+
+    It is generation 0 of a sequence that is born again. Its weights and its order of the images are another student's:
+    their seed follows from the pixels, so wrong labels change nothing but the labels.
+    """
+    seed = int(split.digest()[:8], 16)
+    teacher = models.build(STUDENT, seed=seed)
+    training.train(teacher, split, epochs=epochs, seed=seed, progress=False)
+    return predict_logits(teacher, split)
+
+
 class Rehearsal(Room):
     """The laboratory without training: accuracies are invented, the same ones whenever the same is asked.
 
@@ -182,13 +205,13 @@ class Rehearsal(Room):
     students of one seed is about a point. So an interval that throws the pairs away is visibly too wide.
 
     Args:
-        images, epochs, schedules, quantised, settings: as those of `Laboratory`.
+        images, epochs, schedules, quantised, wrong_labels, settings: as those of `Laboratory`.
         teachers, features, networks, augmentations, sensors: their names.
     """
 
     @checked(
         teachers=names, features=names, networks=names, augmentations=names, sensors=names,
-        schedules=_checks.boolean, quantised=_checks.boolean,
+        schedules=_checks.boolean, quantised=_checks.boolean, wrong_labels=_checks.boolean,
     )  # fmt: skip
     def __init__(
         self,
@@ -202,13 +225,15 @@ class Rehearsal(Room):
         sensors: Iterable[str] = (),
         schedules: bool = False,
         quantised: bool = False,
+        wrong_labels: bool = False,
         settings: Iterable[str] | None = None,
     ) -> None:
         known = all_settings(
             images=images, epochs=epochs, teachers=teachers, features=features, networks=networks,
             augmentations=augmentations, sensors=sensors, schedules=schedules, quantised=quantised,
+            wrong_labels=wrong_labels,
         )  # fmt: skip
-        super().__init__(known, settings)
+        super().__init__(known, settings, next(iter(teachers)))
 
     def _accuracies(self, seed: int, settings: Settings) -> dict[str, float]:
         of_the_seed = random.Random(f"seed {seed}").gauss(0, 0.03)
@@ -221,5 +246,10 @@ class Rehearsal(Room):
 
 
 def _invented_effect(settings: Settings) -> float:
-    """The sum of an effect for each setting, which depends on its value alone and gives nothing away of the world."""
-    return sum(random.Random(f"{name} {value!r}").uniform(-0.02, 0.02) for name, value in settings.items())
+    """The sum of an effect for each setting, which depends on its value alone and gives nothing away of the world.
+
+    Only that wrong labels do harm is no secret.
+    """
+    others = [(name, value) for name, value in settings.items() if name != "wrong_labels"]
+    chance = sum(random.Random(f"{name} {value!r}").uniform(-0.02, 0.02) for name, value in others)
+    return chance - 0.25 * settings.get("wrong_labels", 0.0)

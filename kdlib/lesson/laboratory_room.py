@@ -52,12 +52,13 @@ def as_text(settings: Iterable[tuple[str, Any]]) -> str:
 class Room:
     """What the laboratory and its rehearsal share: which settings there are, and the record of what was asked."""
 
-    def __init__(self, known: dict[str, Setting], offered: Iterable[str] | None) -> None:
+    def __init__(self, known: dict[str, Setting], offered: Iterable[str] | None, first_teacher: str) -> None:
         offered = list(known) if offered is None else list(offered)
         unknown = [name for name in offered if name not in known]
         if unknown:
             raise ValueError(f"settings={offered!r}: there is no {unknown[0]!r}; there are {', '.join(known)}")
         self._known = known
+        self._first_teacher = first_teacher
         self.settings = {name: setting for name, setting in known.items() if name in offered}
         self.looks: list[Look] = []
         self._measured: dict[tuple, dict[str, float]] = {}
@@ -82,7 +83,7 @@ class Room:
         refuse_half_said(settings)
         chosen = {n: self.settings[n].checked(n, value) for n, value in settings.items()}
         every = {name: chosen.get(name, setting.default) for name, setting in self._known.items()}
-        return Student(self, seed, with_effect(every))
+        return Student(self, seed, with_effect(every, self._first_teacher))
 
     def measure(self, student: Student, split: str) -> float:
         """The student's accuracy; it is put on record that somebody looked at it."""

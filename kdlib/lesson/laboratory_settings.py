@@ -9,6 +9,7 @@ from torch import nn
 from kdlib import _checks, training
 
 Settings = dict[str, Any]  # by name, what is chosen
+COURSE_TEACHER = "the course's"  # its answers do not depend on the labels of the student
 NO_FEATURES = "none"
 NO_AUGMENTATION = "none"
 CONSTANT = "as at the start"  # the last temperature of a training, where nothing else is said
@@ -72,6 +73,7 @@ def all_settings(
     sensors: Iterable[str] = (),
     schedules: bool = False,
     quantised: bool = False,
+    wrong_labels: bool = False,
 ) -> dict[str, Setting]:
     """The settings of a laboratory, in the order in which they are told; teachers, features and the like by name.
 
@@ -105,6 +107,7 @@ def all_settings(
         "weight": Setting(1.0, (0.0, 1000.0)),
         "augment": Setting(NO_AUGMENTATION, (NO_AUGMENTATION, *augmentations)),
         "images": Setting(images, (20, 9000)),
+        "wrong_labels": Setting(0.0, (0.0, 0.8)),
         "epochs": Setting(epochs, (1, 200)),
         "learning_rate": Setting(training.LEARNING_RATE, (1e-5, 1.0)),
         "label_smoothing": Setting(0.0, (0.0, 0.9)),
@@ -125,6 +128,8 @@ def all_settings(
         del settings["temperature_end"], settings["second_stage"]
     if not quantised:
         del settings["bits"], settings["scales"]
+    if not wrong_labels:
+        del settings["wrong_labels"]
     for name, value in {"images": images, "epochs": epochs}.items():
         settings[name].checked(name, value)
     return settings
@@ -176,9 +181,15 @@ def refuse_half_said(chosen: Mapping[str, Any]) -> None:
         raise ValueError("scales is for students whose weights are rounded: say bits=... as well")
 
 
-def with_effect(every: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """Of a value for each setting, those that make a difference to the student."""
+def with_effect(every: dict[str, Any], first_teacher: str) -> tuple[tuple[str, Any], ...]:
+    """Of a value for each setting, those that make a difference to the student.
+
+    Args:
+        every: by name, the values.
+        first_teacher: the one that is asked where there is no setting `teacher`.
+    """
     every = dict(every)
+    teacher = every.get("teacher", first_teacher)
     if every["method"] == "labels" or every["alpha"] == 0:
         every["method"] = "labels"
         for name in OF_THE_TEACHER:
@@ -186,11 +197,14 @@ def with_effect(every: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
     else:
         if every.get("temperature_end") in (CONSTANT, every["temperature"]):
             del every["temperature_end"]
-        if every["alpha"] == 1 and not every.get("second_stage"):
-            del every["label_smoothing"]  # of a term that has no weight
+    without_labels = every.get("alpha") == 1 and not every.get("second_stage")
     if "features" in every and (every["features"] == NO_FEATURES or every["weight"] == 0):
         every["features"] = NO_FEATURES
         del every["weight"]
+    if without_labels:
+        del every["label_smoothing"]  # of a term that has no weight
+        if teacher == COURSE_TEACHER and every.get("features", NO_FEATURES) == NO_FEATURES:
+            every.pop("wrong_labels", None)  # other teachers, and features, are handed the labels and may use them
     if every.get("bits") == AS_TRAINED:
         del every["scales"]
     return tuple(every.items())

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from kdlib import data, training
 from kdlib.data import ImageDataset, ImageSplit
+from kdlib.data.noise import with_wrong_labels
 from kdlib.features import FeatureTerm
 from kdlib.lesson.laboratory_settings import NO_AUGMENTATION, NO_FEATURES, Settings
 from kdlib.tasks.material import seen_by_sensor
@@ -20,6 +21,7 @@ Sensor = Callable[[ImageSplit], ImageSplit]  # what it makes of the same images,
 TermsOf = Callable[[ImageSplit, float, int], list[FeatureTerm]]  # of the student's images, the weight and the seed
 VIEWS = 8
 REPEATED = 50  # so many images are augmented twice, to see whether the seed repeats their views
+OF_WRONG_LABELS = 1000  # so far their seed is from the student's: of seed 0, they would be the first that it sees
 ON_LABELS = 0.1  # the learning rate of a second stage, as a share of the first one's
 
 
@@ -89,7 +91,7 @@ class Trainer:
         """The images or their views, and the passes over them."""
         images = settings["images"] // 10 if self._quick else settings["images"]
         epochs = 1 if self._quick else settings["epochs"]
-        transfer_set = self.seen(settings).train.take(images, seed=seed)
+        transfer_set = _labelled(self.seen(settings).train.take(images, seed=seed), seed, settings)
         augment = settings.get("augment", NO_AUGMENTATION)
         if augment == NO_AUGMENTATION:
             return transfer_set, epochs
@@ -100,11 +102,19 @@ class Trainer:
 
     def _targets_of(self, transfer_set: ImageSplit, seed: int, settings: Settings) -> Tensor:
         name = settings.get("teacher", next(iter(self._teachers)))
-        key = (name, seed, settings["images"], settings.get("augment"), len(transfer_set))
+        wrong = settings.get("wrong_labels", 0.0)
+        key = (name, seed, settings["images"], settings.get("augment"), wrong, len(transfer_set))
         if key not in self._targets:
-            pixels = dataset().train.take(len(transfer_set), seed=seed) if "sensor" in settings else transfer_set
-            self._targets[key] = self._teachers[name](pixels)
+            if "sensor" in settings:
+                transfer_set = _labelled(dataset().train.take(len(transfer_set), seed=seed), seed, settings)
+            self._targets[key] = self._teachers[name](transfer_set)
         return self._targets[key]
+
+
+def _labelled(images: ImageSplit, seed: int, settings: Settings) -> ImageSplit:
+    """The images with a share of wrong labels, the same ones for all students of a seed that see them."""
+    share = settings.get("wrong_labels", 0.0)
+    return with_wrong_labels(images, share, seed=seed + OF_WRONG_LABELS) if share else images
 
 
 def _aligned(name: str, sensor: Sensor) -> Sensor:
