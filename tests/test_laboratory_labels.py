@@ -22,6 +22,7 @@ OWN = "a network like the student"
 ITSELF = {**TAUGHT, "teacher": OWN}
 KNOWN = ["method", "temperature", "alpha", "images", "epochs", "learning_rate", "label_smoothing"]
 SEEDS = range(5)
+QUICK = functools.partial(own_generation, epochs=1)
 
 
 @pytest.fixture
@@ -43,10 +44,9 @@ def calls(monkeypatch):
     return made
 
 
-def laboratory(profile="lesson", **more):
+def laboratory(profile="lesson", *, generation=QUICK, **more):
     """That of lesson 09, with a quicker generation."""
-    quick = functools.partial(own_generation, epochs=1)
-    return Laboratory(profile, teachers={"the course's": course_teacher, OWN: quick}, wrong_labels=True, **more)
+    return Laboratory(profile, teachers={"the course's": course_teacher, OWN: generation}, wrong_labels=True, **more)
 
 
 def rehearsal(**more):
@@ -80,10 +80,7 @@ def test_unless_it_is_asked_for_there_is_no_setting_of_wrong_labels():
 
 
 def test_wrong_labels_make_another_student_where_a_label_is_learned_from_and_none_where_none_is():
-    def features(split, weight, seed) -> list[FeatureTerm]:
-        raise AssertionError("nobody is trained here")
-
-    alone = {"only": own_generation}
+    features, alone = {"mine": lambda split, weight, seed: []}, {"only": own_generation}
     for lab, settings, differs in [
         (laboratory(), {}, True),
         (rehearsal(), {}, True),
@@ -99,8 +96,8 @@ def test_wrong_labels_make_another_student_where_a_label_is_learned_from_and_non
         (Rehearsal(teachers=alone, wrong_labels=True), {**TAUGHT, "alpha": 1}, True),
         (laboratory(schedules=True), {**TAUGHT, "alpha": 1, "second_stage": 0.5}, True),
         (laboratory(schedules=True), {**TAUGHT, "alpha": 1, "second_stage": 0}, False),
-        (laboratory(features={"mine": features}), {**TAUGHT, "alpha": 1, "features": "mine"}, True),
-        (laboratory(features={"mine": features}), {**TAUGHT, "alpha": 1, "features": "mine", "weight": 0}, False),
+        (laboratory(features=features), {**TAUGHT, "alpha": 1, "features": "mine"}, True),
+        (laboratory(features=features), {**TAUGHT, "alpha": 1, "features": "mine", "weight": 0}, False),
     ]:
         right, wrong = (lab.student(0, **settings, **more).settings for more in ({}, {"wrong_labels": 0.4}))
         assert (right != wrong) == differs, settings
@@ -260,12 +257,8 @@ def test_a_network_like_the_student_learns_from_the_very_labels_of_the_student_a
     dataset = data.load("fashion-mnist")
     for share in (0.0, 0.4):
         calls.clear()
-        lab = Laboratory(
-            "lesson", images=50, epochs=1, teachers={"the course's": course_teacher, OWN: own_generation},
-            wrong_labels=True,
-        )  # fmt: skip
-        student = lab.student(3, **ITSELF, alpha=0.5, wrong_labels=share)
-        found = student.accuracy("test")
+        lab = laboratory(images=50, epochs=1, generation=own_generation)
+        found = lab.student(3, **ITSELF, alpha=0.5, wrong_labels=share).accuracy("test")
         [(first, lessons, recipe), (second, seen, of_student)] = calls
         assert (first, second) == ("train", "distill") and recipe["epochs"] == 20 and "learning_rate" not in recipe
         assert torch.equal(lessons.images, seen.images) and torch.equal(lessons.labels, seen.labels)
