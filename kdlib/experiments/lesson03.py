@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kdlib import metrics, models
 from kdlib.data import ImageSplit
+from kdlib.data.noise import with_wrong_labels
 from kdlib.experiments.lesson01 import fashion, known_logits
 from kdlib.inference import predict_logits
 from kdlib.lesson import results
@@ -160,15 +161,6 @@ def hidden(seeds: Sequence[int] = SEEDS) -> pandas.DataFrame:
 
 
 # ------------------------------------------------------------------ wrong labels
-
-
-def with_wrong_labels(split: ImageSplit, share: float, seed: int) -> ImageSplit:
-    """The split with this share of its labels replaced, each by one of the nine other classes at random."""
-    generator = torch.Generator().manual_seed(seed)
-    wrong = torch.randperm(len(split), generator=generator)[: round(share * len(split))]
-    labels = split.labels.clone()
-    labels[wrong] = (labels[wrong] + torch.randint(1, 10, (len(wrong),), generator=generator)) % 10
-    return ImageSplit(split.images, labels, split.indices, split.mean, split.std)
 
 
 def on_wrong_labels(group: Group) -> list[dict[str, float]]:

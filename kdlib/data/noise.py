@@ -1,0 +1,34 @@
+"""Labels that are wrong on purpose."""
+
+import torch
+
+from kdlib._checks import checked, fraction, natural_number
+from kdlib.data.splits import ImageSplit, is_split
+
+
+@checked(split=is_split, share=fraction, seed=natural_number)
+def with_wrong_labels(split: ImageSplit, share: float | int, seed: int = 0, *, classes: int = 10) -> ImageSplit:
+    """The split with this share of its labels replaced, each by one of the other classes, all equally likely.
+
+    Args:
+        split: images of one class each.
+        share: round(share * n) labels are replaced; from 0 to 1.
+        seed: chooses the images and their new labels. Do not train with a random stream that begins alike.
+        classes: how many there are.
+
+    Raises:
+        ValueError: several labels an image, a label that is no class, fewer than two classes.
+    """
+    if not split.has_classes:
+        raise ValueError(
+            f"split must hold images of one class each, got labels {tuple(split.labels.shape)}: a number for each class"
+        )
+    if classes < 2 or int(split.labels.max()) >= classes:
+        raise ValueError(
+            f"classes must be at least 2 and above every label, got {classes} and the label {int(split.labels.max())}"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    wrong = torch.randperm(len(split), generator=generator)[: round(share * len(split))]
+    labels = split.labels.clone()
+    labels[wrong] = (labels[wrong] + torch.randint(1, classes, (len(wrong),), generator=generator)) % classes
+    return ImageSplit(split.images, labels, split.indices, split.mean, split.std)
