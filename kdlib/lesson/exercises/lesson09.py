@@ -87,6 +87,11 @@ def _plain_logs(own, peer, lowest=0.0):
     return (p * (peer.log_softmax(1) - (own.softmax(1) + lowest).log())).sum(1).mean()
 
 
+def _logs_of_quotients(own, peer):
+    p = peer.softmax(1)
+    return (p * (p / own.softmax(1)).log()).sum(1).mean()
+
+
 def _plain_logs_of_the_peer(own, peer):
     p = peer.softmax(1)
     return (p * (p.log() - own.log_softmax(1))).sum(1).mean()
@@ -160,6 +165,8 @@ def _stops():
             _mimics(lambda own, peer: F.kl_div(own.log_softmax(0), peer.softmax(0), reduction="batchmean")),
         "softmax rounds to 0 where a network is sure, and the logarithm of 0 is -inf: take log_softmax":
             _mimics(_plain_logs),
+        "softmax rounds to 0 where a network is sure, and a quotient by 0 is no number: subtract values of log_softmax":
+            _mimics(_logs_of_quotients),
         "the logarithm of the peer's softmax is -inf where it rounds to 0, and 0 * -inf is no number: take log_softmax":
             _mimics(_plain_logs_of_the_peer),
         "squared differences of probabilities; the KL is asked for":
