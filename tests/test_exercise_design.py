@@ -13,6 +13,7 @@ OPEN = [name for name in exercises.names() if exercises.get(name).is_open]
 TEACHER = {"method": "distillation", "temperature": 4, "alpha": 0.9}
 HINT = {"features": "hint", "weight": 1}
 SILHOUETTES = {"sensor": "silhouettes"}
+LIKE_ITSELF = {"method": "distillation", "teacher": "a network like the student"}
 
 
 def compared(one, other):
@@ -70,6 +71,10 @@ def test_every_question_that_an_exercise_offers_can_be_answered():
             ({**TEACHER, "sensor": "edges", "alpha": 1}, {"sensor": "edges", "method": "labels"}),
             ({**SILHOUETTES, **TEACHER}, {**SILHOUETTES, **TEACHER, "temperature": 1}),
             ({**SILHOUETTES, **TEACHER}, {"sensor": "thumbnails", **TEACHER}),
+        ],
+        "my_teacherless_experiment": [
+            *(({**LIKE_ITSELF, "wrong_labels": w}, {"method": "labels", "wrong_labels": w}) for w in (0.4, 0)),
+            ({**LIKE_ITSELF, "teacher": "the course's"}, LIKE_ITSELF),
         ],
     }
     assert set(questions) == set(OPEN)
@@ -209,6 +214,32 @@ def test_whether_a_sensor_that_sees_less_gains_more_from_the_teacher_is_a_differ
     verdict = exercises.check("my_task_experiment", of_gains)
     assert verdict.passed and "that difference for two values of sensor" in verdict.message, verdict
     assert not exercises.check("my_task_experiment", of_other_images).passed
+
+
+def test_wrong_labels_are_a_change_like_any_other_and_neither_of_two_teachers_is_the_control():
+    wrong = {"wrong_labels": 0.4}
+    for one, other, diagnosis in [
+        ({**LIKE_ITSELF, **wrong}, wrong, None),
+        (wrong, {**LIKE_ITSELF, **wrong}, "sign"),
+        ({**LIKE_ITSELF, **wrong}, {}, "several changes"),
+        ({**LIKE_ITSELF, **wrong}, LIKE_ITSELF, None),
+        (LIKE_ITSELF, {"method": "distillation", "teacher": "the course's"}, None),
+        ({**LIKE_ITSELF, **wrong}, {"method": "distillation", "teacher": "the course's"}, "several changes"),
+        (LIKE_ITSELF, {**LIKE_ITSELF, "wrong_labels": 0}, "no control"),
+    ]:
+        verdict = exercises.check("my_teacherless_experiment", compared(one, other))
+        assert verdict.diagnosis == diagnosis, (one, other, verdict)
+
+
+def test_whether_a_teacher_gains_more_where_labels_are_wrong_is_a_difference_of_differences():
+    def gain(lab, share):
+        return np.subtract(on_test(lab, wrong_labels=share, **LIKE_ITSELF), on_test(lab, wrong_labels=share))
+
+    def of_gains(lab):
+        return paired_interval(gain(lab, 0.4), gain(lab, 0.0))
+
+    verdict = exercises.check("my_teacherless_experiment", of_gains)
+    assert verdict.passed and "that difference for two values of wrong_labels" in verdict.message, verdict
 
 
 def test_a_sensor_is_a_change_like_any_other_and_neither_of_two_is_the_control():

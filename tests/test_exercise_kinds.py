@@ -1,4 +1,4 @@
-"""Every exercise of lessons 00 to 08 with answers that learners might give: wrong ones are told what they are."""
+"""Every exercise of lessons 00 to 09 with answers that learners might give: wrong ones are told what they are."""
 
 import importlib
 
@@ -8,7 +8,7 @@ from answers import Answers, designs
 from kdlib.lesson import exercises
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-LESSONS = ("00", "01", "02", "03", "04", "05", "06", "07", "08")
+LESSONS = ("00", "01", "02", "03", "04", "05", "06", "07", "08", "09")
 
 
 def answers_of(lesson: str) -> dict[str, Answers]:
