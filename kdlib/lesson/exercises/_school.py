@@ -79,9 +79,9 @@ def weights_of(network):
 
 # ------------------------------------------------------------------ what may be wrong
 
-BY_ITSELF = "a network is taught by itself: the student is another one than its teacher, so build() it"
+BY_ITSELF = "a network is taught by itself: a student is another network than its teacher"
 SWAPPED = "student and teacher are exchanged: it is distill(student, teacher), and the student is the one that changes"
-UNTAUGHT_TEACHER = "a network teaches before it has learned anything itself: generation 0 is trained first, then 1, ..."
+UNTAUGHT_TEACHER = "a network teaches before it has learned anything itself: generation 0 is trained first, then 1, and so on"
 NOTHING_TRAINED = "generation 0 has not learned from the labels, which is what train is for"
 NO_LIST = "what comes back is no list: all the networks are asked for, in a list, for last = 0 too"
 NO_NETWORKS = "not all in the list are networks: build() returns one; train and distill return nothing"
@@ -97,7 +97,7 @@ TAUGHT_AGAIN = "a network is taught more than once: labels teach generation 0, a
 MORE_TAUGHT = "more networks are taught than come back: last + 1 trainings are enough"
 LIKE_ITS_TEACHER = "a student starts with the weights of its teacher: it is born with fresh ones, from build()"
 LIKE_ANOTHER = "a student starts with the weights of another generation: it is born with fresh ones, from build()"
-NOT_FROM_BUILD = "a student starts with weights that build() has not given"
+NOT_FROM_BUILD = "a network starts with weights that build() has not given"
 LIKE_ALL = "all generations start with the same fresh weights: call build() for each of them"
 BY_FIRST = "generation 0 teaches all of them: each generation learns from the one before it"
 BY_ANOTHER = "a generation is taught by another one than the one before it"
