@@ -288,7 +288,7 @@ REPAIR_GENERATIONS = Answers(
         "a network is taught by itself": taught_by_itself,
         "one network stands in the list several times": one_network_learns_on,
         "generation 0 is trained first, then 1": nobody_is_trained,
-        "teaches before it has learned anything itself": backwards,
+        "teaches before it has learned anything": backwards,
         "a network is taught more than once": by_all_that_went_before,
         "a generation in the list has not been taught": only_labels_for_the_first_and_nothing_more,
         "distill is given nothing as its teacher": what_training_returns,

@@ -81,7 +81,7 @@ def weights_of(network):
 
 BY_ITSELF = "a network is taught by itself: a student is another network than its teacher"
 SWAPPED = "student and teacher are exchanged: it is distill(student, teacher), and the student is the one that changes"
-UNTAUGHT_TEACHER = "a network teaches before it has learned anything itself: generation 0 is trained first, then 1 is taught"
+UNTAUGHT_TEACHER = "a network teaches before it has learned anything: generation 0 is trained first, then 1 is taught"
 NOTHING_TRAINED = "generation 0 has not learned from the labels, which is what train is for"
 NO_LIST = "what comes back is no list: all the networks are asked for, in a list, for last = 0 too"
 NO_NETWORKS = "not all in the list are networks: build() returns one; train and distill return nothing"
