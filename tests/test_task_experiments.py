@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from kdlib import data, features, metrics, teachers, training
 from kdlib.data import ImageSplit
 from kdlib.experiments import (
-    lesson08,
+    choosing,
     lesson08_collages,
     lesson08_detection,
     lesson08_gains,
@@ -425,7 +425,7 @@ def all_tried(topic, tables):
 
 def in_place_of_trainings(patch, table):
     """Let the experiments make their tables by table(function, cells)."""
-    patch.setattr(lesson08, "map_cells", table)
+    patch.setattr(choosing, "map_cells", table)
 
 
 def in_place_of_recorded(patch, tables):
@@ -538,11 +538,11 @@ def test_every_arm_of_the_first_tuning_is_tuned_at_the_same_rates():
             for settings in grid:
                 rest = tuple(sorted((name, value) for name, value in settings.items() if name != "rate"))
                 others.setdefault(rest, []).append(settings["rate"])
-            assert all(rates == list(lesson08.RATES) for rates in others.values()), (topic, arm)
+            assert all(rates == list(choosing.RATES) for rates in others.values()), (topic, arm)
 
 
 def test_every_combination_is_tried_once():
-    assert lesson08.every(a=(1, 2), b="xy") == [
+    assert choosing.every(a=(1, 2), b="xy") == [
         {"a": 1, "b": "x"}, {"a": 1, "b": "y"}, {"a": 2, "b": "x"}, {"a": 2, "b": "y"}
     ]  # fmt: skip
 
@@ -561,7 +561,7 @@ def test_seeds_of_tuning_are_disjoint_from_those_that_are_reported(invented):
 
 def test_tables_are_made_by_trainings_of_the_cells(monkeypatch):
     """From tuning to the table, with real trainings of two arms of each topic."""
-    monkeypatch.setattr(lesson08, "map_cells", functools.partial(map_cells, workers=0, progress=False))
+    monkeypatch.setattr(choosing, "map_cells", functools.partial(map_cells, workers=0, progress=False))
     some = {
         "collages": ["labels", *lesson08_collages.ALONE.values()], "detection": ["labels", lesson08_detection.BY_SCORE],
         "modalities": ["labels", "pairs"], "regression": ["labels, absolute", "bounded"],

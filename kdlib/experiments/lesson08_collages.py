@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from kdlib import losses, metrics, models, teachers, training
 from kdlib.data import ImageSplit
-from kdlib.experiments.lesson08 import (
+from kdlib.experiments.choosing import (
     AGAIN,
     ALPHAS,
     BATCH_SIZE,
@@ -147,8 +147,8 @@ def tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFram
 
 def cells(seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Every arm at its best, and three losses with the labels left out."""
-    chosen = best_of_arms("collages", ("alpha", "rate"), by="map")
-    alone = best_of_arms("collages", ("alpha", "rate"), by="map", alpha=1.0)
+    chosen = best_of_arms("lesson08-collages", ("alpha", "rate"), by="map")
+    alone = best_of_arms("lesson08-collages", ("alpha", "rate"), by="map", alpha=1.0)
     chosen |= {arm: alone[of] for arm, of in ALONE.items()}
     return on_test([{"arm": arm, **settings} for arm, settings in chosen.items()], seeds)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kdlib import features, teachers, training
 from kdlib.data import ImageDataset, ImageSplit
-from kdlib.experiments.lesson08 import (
+from kdlib.experiments.choosing import (
     AGAIN,
     ALPHAS,
     BATCH_SIZE,
@@ -183,7 +183,7 @@ def later_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.Da
 
 def cells(seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Every arm at its best."""
-    chosen = best_of_arms("detection", ("alpha", "weight", "rate"), by="ap")
+    chosen = best_of_arms("lesson08-detection", ("alpha", "weight", "rate"), by="ap")
     chosen |= dict.fromkeys(AS_HEAVY, chosen[BY_SCORE])
     return on_test([{"arm": arm, **settings} for arm, settings in chosen.items()], seeds)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kdlib import metrics, models, teachers, training
 from kdlib.data import ImageDataset, ImageSplit
-from kdlib.experiments.lesson08 import (
+from kdlib.experiments.choosing import (
     AGAIN,
     HIGHER_RATE,
     RATES,
@@ -128,7 +128,7 @@ def cells(seeds: Sequence[int], counts: Sequence[int] = COUNTS) -> list[dict[str
         (arm, images): chosen["rate"]
         for images in COUNTS
         for arm, chosen in best_of_arms(
-            "modalities", ("rate",), by="accuracy", images=images
+            "lesson08-modalities", ("rate",), by="accuracy", images=images
         ).items()
     }
     rates[SHUFFLED, COUNTS[-1]] = rates[PAIRS, COUNTS[-1]]

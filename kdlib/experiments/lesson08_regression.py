@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from kdlib import teachers, training
 from kdlib.data import ImageDataset, ImageSplit
-from kdlib.experiments.lesson08 import (
+from kdlib.experiments.choosing import (
     AGAIN,
     BATCH_SIZE,
     RATES,
@@ -139,7 +139,7 @@ def cells(seeds: Sequence[int]) -> list[dict[str, Any]]:
         {"wrong": wrong, "arm": arm, **settings}
         for wrong in SHARES
         for arm, settings in best_of_arms(
-            "regression", ("rate",), by="degrees", lowest=True, wrong=wrong
+            "lesson08-regression", ("rate",), by="degrees", lowest=True, wrong=wrong
         ).items()
     ]
     return on_test(chosen, seeds)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kdlib import metrics, teachers, training
 from kdlib.data import ImageDataset, ImageSplit
-from kdlib.experiments.lesson08 import (
+from kdlib.experiments.choosing import (
     AGAIN,
     ALPHAS,
     BATCH_SIZE,
@@ -153,7 +153,7 @@ def cells(seeds: Sequence[int]) -> list[dict[str, Any]]:
         {"frames": frames, "arm": arm, **settings}
         for frames in FRAMES
         for by in ("both", "item")
-        for arm, settings in best_of_arms("video", ("alpha", "rate"), by=by, frames=frames).items()
+        for arm, settings in best_of_arms("lesson08-video", ("alpha", "rate"), by=by, frames=frames).items()
         if (by == "item") == (arm in OF_ITEMS)
     ]
     return on_test(chosen, seeds)

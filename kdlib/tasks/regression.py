@@ -37,7 +37,7 @@ def turned(split: ImageSplit, n: int, *, seed: int = 0) -> ImageSplit:
 
     Returns:
         Images uint8 (n, 1, height, width), black behind the corners; labels float32 (n, 1): (angle + 60) / 120, in
-        [0, 1]. A positive angle turns counter-clockwise.
+        [0, 1]. A positive angle turns counter-clockwise. The indices are those of the items.
 
     Raises:
         ValueError: images of several channels.
@@ -54,7 +54,7 @@ def turned(split: ImageSplit, n: int, *, seed: int = 0) -> ImageSplit:
     images = split.images[rows].float()
     grid = F.affine_grid(turns, list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, align_corners=False)
-    return ImageSplit(moved.round().clamp(0, 255).to(torch.uint8), labels)
+    return ImageSplit(moved.round().clamp(0, 255).to(torch.uint8), labels, split.indices[rows])
 
 
 @checked(split=is_split, wrong=fraction, seed=natural_number)

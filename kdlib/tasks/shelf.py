@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from kdlib import _files, data, metrics, teachers
 from kdlib._checks import checked
 from kdlib.data import ImageDataset, ImageSplit
-from kdlib.models import TinyCNN
+from kdlib.models import CifarResNet, TinyCNN
 from kdlib.tasks.boxes import box_average_precision
 from kdlib.tasks.collages import collages
 from kdlib.tasks.detection import GridDetector, canvases, detection_loss
@@ -54,7 +54,18 @@ def _wrongly_turned(items: ImageSplit, n: int, *, seed: int) -> ImageSplit:
     return with_wrong_labels(turned(items, n, seed=seed), WRONG, seed=seed)
 
 
+def _labelled(items: ImageSplit, n: int, *, seed: int) -> ImageSplit:
+    """The items themselves, at most n of them."""
+    return items.take(min(n, len(items)), seed=seed)
+
+
+def _third(number: int) -> Callable[..., ImageSplit]:
+    """Every third of the items, from one of the first three on: no two teachers learn from the same image."""
+    return lambda items, n, *, seed: items.subset(slice(number, None, 3))
+
+
 _regressor = functools.partial(TinyCNN, 1, 1, (32, 64, 128))
+_classifier = functools.partial(CifarResNet, 8, 1, 10, 1)
 TASKS = {
     "collages": Task(
         functools.partial(TinyCNN, 10, 1, (32, 64, 128, 128)), collages, F.binary_cross_entropy_with_logits,
@@ -72,6 +83,12 @@ TASKS = {
     "turned, wrong labels": Task(
         _regressor, turned, F.mse_loss, mean_error, "mean error in degrees", taught=_wrongly_turned
     ),
+    "three thirds": Task(_classifier, _labelled, F.cross_entropy, metrics.accuracy, "accuracy"),
+} | {
+    f"third {number + 1}": Task(
+        _classifier, _labelled, F.cross_entropy, metrics.accuracy, "accuracy", taught=_third(number)
+    )
+    for number in range(3)
 }  # fmt: skip
 
 
@@ -98,7 +115,8 @@ def load(name: str) -> teachers.FrozenTeacher:
 
     Args:
         name: "collages", "canvases", "clips", "turned", or "turned, wrong labels", whose teacher learned from labels of
-            which four in ten were replaced by chance.
+            which four in ten were replaced by chance; "third 1", "third 2" and "third 3", each of which learned to name
+            items from other 3,000 images, and "three thirds", which learned from all 9,000.
 
     Returns:
         The network, which carries the mean and std that its images were normalised by.
@@ -136,7 +154,7 @@ def train(name: str, dataset: ImageDataset, *, images: int = IMAGES, out: Path =
         "mean": split.mean.tolist(),
         "std": split.std.tolist(),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "training_images": images,
+        "training_images": len(split),
         "recipe": recipe,
         "seed": SEED,
         task.measured: task.measure(frozen, task.make(dataset.test, min(TEST_IMAGES, images), seed=SEED)),

@@ -1,8 +1,9 @@
-"""Lesson 08, what its five topics share: seeds, learning rates, and how settings are chosen on validation.
+"""What the topics of a lesson share: seeds, learning rates, and how settings are chosen on validation.
 
-Each topic has a table `lesson08-TOPIC-tuning` of what was tried on validation images (`-edge-tuning` is what lies
-beyond its edges, where the best settings lay there, `-later-tuning` are arms that a reader asked for), a table
-`lesson08-TOPIC` of its arms at their own best on the test images, and `lesson08-TOPIC-again` with ten other seeds.
+A topic such as lesson08-video has a table `lesson08-video-tuning` of what was tried on validation images
+(`-edge-tuning` is what lies beyond its edges, where the best settings lay there, `-later-tuning` are arms that a reader
+asked for), a table `lesson08-video` of its arms at their own best on the test images, and `lesson08-video-again` with
+ten other seeds.
 """
 
 import itertools
@@ -20,7 +21,7 @@ from kdlib.sweeps import map_cells
 
 TUNING_SEEDS, SEEDS, AGAIN = range(100, 103), range(10), range(20, 30)
 RATES = (0.007, 0.02, 0.06, 0.18, 0.54)
-HIGHER_RATE = 1.62
+LOWER_RATE, HIGHER_RATE = 0.0023, 1.62  # beyond the edges
 ALPHAS = (0.25, 0.5, 0.9, 1.0)
 BATCH_SIZE = 32
 
@@ -79,7 +80,7 @@ def best(table: pandas.DataFrame, settings: Sequence[str], *, by: str, lowest: b
 
 def all_tried(topic: str) -> pandas.DataFrame:
     """What was tried on validation, beyond the edges too."""
-    names = [f"lesson08-{topic}-{kind}tuning" for kind in ("", "edge-", "later-")]
+    names = [f"{topic}-{kind}tuning" for kind in ("", "edge-", "later-")]
     return pandas.concat([results.read(name) for name in names if name in results.recorded()], ignore_index=True)
 
 
