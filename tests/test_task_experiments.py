@@ -15,6 +15,7 @@ from kdlib import data, features, metrics, teachers, training
 from kdlib.data import ImageSplit
 from kdlib.experiments import (
     choosing,
+    gains,
     lesson08_collages,
     lesson08_detection,
     lesson08_gains,
@@ -612,11 +613,11 @@ def test_every_comparison_is_the_paired_t_interval_of_rows_that_the_tables_have(
 
 def test_a_verdict_needs_two_sets_of_seeds_that_agree():
     above, below, across = metrics.Interval(2, 1, 3), metrics.Interval(-2, -3, -1), metrics.Interval(1, -1, 3)
-    for gains, words in [
+    for both, words in [
         ((above, above), "helps"), ((below, below), "hurts"), ((above, below), "not told apart"),
         ((above, across), "not told apart"), ((across, below), "not told apart"), ((across, across), "not told apart"),
     ]:  # fmt: skip
-        assert lesson08_gains.verdict(*gains) == words
+        assert gains.verdict(*both) == words
 
 
 # ------------------------------------------------------------------ what is recorded
