@@ -16,9 +16,11 @@ from kdlib.data import ImageSplit
 from kdlib.datafree import effective_classes, shelf, substitutes, unlabelled
 from kdlib.experiments.choosing import (
     AGAIN,
+    HIGHER_RATE,
     RATES,
     SEEDS,
     TUNING_SEEDS,
+    Grids,
     best_of_arms,
     every,
     fashion,
@@ -46,6 +48,11 @@ MADE = {
 TEMPERATURES = (1.0, 4.0)
 GRIDS = {arm: every(temperature=TEMPERATURES, rate=RATES) for arm in RUNGS} | {
     LABELS: every(temperature=(1.0,), rate=RATES)
+}
+ABOVE_CHANCE = (DIGITS, GLYPHS, INVERTED, GENERATED, REAL)
+BEYOND = {
+    arm: every(temperature=(16.0,), rate=RATES[2:]) + every(temperature=(4.0,), rate=(HIGHER_RATE,))
+    for arm in ABOVE_CHANCE
 }
 FEW_ONLY = (INVERTED,)  # of which a thousand ship
 
@@ -97,9 +104,19 @@ def on_split(
 @experiment("lesson09-ladder-tuning")
 def tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
     """Every rung at each of its settings, on real validation images with labels."""
+    return _tried(GRIDS, seeds, **sizes)
+
+
+@experiment("lesson09-ladder-edge-tuning")
+def edge_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
+    """Beyond the edges, of the rungs that are above chance."""
+    return _tried(BEYOND, seeds, **sizes)
+
+
+def _tried(grids: Grids, seeds: Sequence[int], **sizes: int) -> pandas.DataFrame:
     compute = functools.partial(on_split, **sizes)
-    many = {arm: grid for arm, grid in GRIDS.items() if arm not in FEW_ONLY}
-    tables = [tried(compute, grids, seeds, images=images) for images, grids in zip(COUNTS, (GRIDS, many), strict=True)]
+    many = {arm: grid for arm, grid in grids.items() if arm not in FEW_ONLY}
+    tables = [tried(compute, some, seeds, images=images) for images, some in zip(COUNTS, (grids, many), strict=True)]
     return pandas.concat(tables, ignore_index=True)
 
 
