@@ -54,6 +54,10 @@ BEYOND = {
     arm: every(temperature=(16.0,), rate=RATES[2:]) + every(temperature=(4.0,), rate=(HIGHER_RATE,))
     for arm in ABOVE_CHANCE
 }
+FURTHER = {
+    arm: every(temperature=(64.0,), rate=RATES[2:]) + every(temperature=(16.0,), rate=(HIGHER_RATE,))
+    for arm in ABOVE_CHANCE
+}
 FEW_ONLY = (INVERTED,)  # of which a thousand ship
 
 
@@ -111,6 +115,12 @@ def tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFram
 def edge_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
     """Beyond the edges, of the rungs that are above chance."""
     return _tried(BEYOND, seeds, **sizes)
+
+
+@experiment("lesson09-ladder-later-tuning")
+def later_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
+    """Still beyond, where the best settings lay on an edge again."""
+    return _tried(FURTHER, seeds, **sizes)
 
 
 def _tried(grids: Grids, seeds: Sequence[int], **sizes: int) -> pandas.DataFrame:

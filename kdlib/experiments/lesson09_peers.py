@@ -53,6 +53,11 @@ BEYOND = {
     + every(weight=(0.3, 0.5), temperature=(10.0,), rate=RATES[2:4])
     + every(weight=(0.3,), temperature=(4.0,), rate=RATES[2:4]),
 }
+FURTHER = {
+    SMOOTH: every(weight=(0.8, 0.9), temperature=(1.0,), rate=RATES[2:]),
+    MUTUAL: every(weight=(0.3, 1.0), temperature=(10.0, 30.0), rate=RATES[2:4]),
+    TAUGHT: every(weight=(0.5, 1.0), temperature=(30.0,), rate=RATES[2:4]),
+}
 
 
 def pair_of(seed: int) -> peers.SideBySide:
@@ -117,6 +122,12 @@ def tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFram
 def edge_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
     """Beyond the edges on which the best settings lay."""
     return tried(functools.partial(on_split, **sizes), BEYOND, seeds)
+
+
+@experiment("lesson09-peers-later-tuning")
+def later_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
+    """Still beyond, where the best settings lay on an edge again."""
+    return tried(functools.partial(on_split, **sizes), FURTHER, seeds)
 
 
 def cells(seeds: Sequence[int]) -> list[dict[str, Any]]:

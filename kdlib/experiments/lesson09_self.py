@@ -22,6 +22,7 @@ from kdlib.experiments.choosing import (
     RATES,
     SEEDS,
     TUNING_SEEDS,
+    Grids,
     as_label,
     best_of_arms,
     every,
@@ -62,6 +63,10 @@ BEYOND = {
     COURSE: every(alpha=(0.5, 1.0), temperature=(4.0, 10.0), rate=RATES[4:]),
     FROM_SHORTER: every(alpha=(0.5, 1.0), temperature=(1.0, 4.0), rate=RATES),
     SHORTEST: every(alpha=(0.0,), temperature=(1.0,), rate=RATES),
+}
+FURTHER = {
+    SMOOTH: every(alpha=(0.9,), temperature=(1.0,), rate=RATES[2:]),
+    FOLDS: every(alpha=(0.1,), temperature=(1.0, 4.0), rate=RATES[2:4]),
 }
 _ANOTHER_STREAM = 500_000  # of the seeds of wrong labels and generations, none of which meets those of the students
 
@@ -172,9 +177,13 @@ def label_rate(wrong: float) -> float:
 @experiment("lesson09-self-tuning")
 def tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
     """Every arm at each of its settings, on validation images with right labels."""
+    return _tried(GRIDS, seeds, **sizes)
+
+
+def _tried(grids: Grids, seeds: Sequence[int], **sizes: int) -> pandas.DataFrame:
     tables = [
         tried_for_each(
-            functools.partial(on_split, **sizes), GRIDS, seeds, wrong=(wrong,), label_rate=(label_rate(wrong),)
+            functools.partial(on_split, **sizes), grids, seeds, wrong=(wrong,), label_rate=(label_rate(wrong),)
         )
         for wrong in SHARES
     ]
@@ -184,13 +193,13 @@ def tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFram
 @experiment("lesson09-self-edge-tuning")
 def edge_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
     """Beyond the edges on which the best settings lay, and two arms that these asked for."""
-    tables = [
-        tried_for_each(
-            functools.partial(on_split, **sizes), BEYOND, seeds, wrong=(wrong,), label_rate=(label_rate(wrong),)
-        )
-        for wrong in SHARES
-    ]
-    return pandas.concat(tables, ignore_index=True)
+    return _tried(BEYOND, seeds, **sizes)
+
+
+@experiment("lesson09-self-later-tuning")
+def later_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFrame:
+    """Still beyond, where the best settings lay on an edge again."""
+    return _tried(FURTHER, seeds, **sizes)
 
 
 def cells(seeds: Sequence[int]) -> list[dict[str, Any]]:
