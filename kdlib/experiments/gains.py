@@ -4,7 +4,8 @@ A verdict needs two sets of ten seeds that agree: "helps" where both intervals l
 below, and "not told apart" else.
 """
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import pandas
@@ -33,18 +34,21 @@ class Comparison(NamedTuple):
     of: str = ""
     control: tuple[str, str, Mapping[str, Any]] | None = None
 
-    def gain(self, kind: str = "") -> Interval:
-        """How far the arm is ahead, a fraction; of degrees, and of a calibration error, how much smaller it is."""
+    def gain(self, kind: str = "", read: Callable[[str], pandas.DataFrame] = results.read) -> Interval:
+        """How far the arm is ahead, a fraction; of degrees, and of a calibration error, how much smaller it is.
+
+        kind: "-again" for the other set of seeds. read: gives a table by its name.
+        """
         topic, by, where = self.control or (self.topic, self.by, self.where)
-        of_arm = _by_seed(f"{self.lesson}-{self.topic}{kind}", self.arm, self.by, self.where)
-        gain = metrics.paired_interval(of_arm, _by_seed(f"{self.lesson}-{topic}{kind}", self.over, by, where))
+        of_arm = _by_seed(read(f"{self.lesson}-{self.topic}{kind}"), self.arm, self.by, self.where)
+        of_other = _by_seed(read(f"{self.lesson}-{topic}{kind}"), self.over, by, where)
+        gain = metrics.paired_interval(of_arm, of_other)
         if self.by not in (DEGREES, "ece"):
             return gain
         return Interval(-gain.mean, -gain.high, -gain.low)
 
 
-def _by_seed(name: str, arm: str, by: str, where: Mapping[str, Any]) -> pandas.Series:
-    table = results.read(name)
+def _by_seed(table: pandas.DataFrame, arm: str, by: str, where: Mapping[str, Any]) -> pandas.Series:
     for column, value in where.items():
         table = table[table[column] == value]
     return table[table["arm"] == arm].set_index("seed").sort_index()[by]
@@ -59,9 +63,9 @@ def verdict(*gains: Interval) -> str:
 
 def rows(comparisons: Iterable[Comparison]) -> pandas.DataFrame:
     """Every comparison: its topic, arm, control, what is fixed, the unit, both gains and the verdict."""
-    made = []
+    made, read = [], functools.cache(results.read)
     for one in comparisons:
-        gains = one.gain(), one.gain("-again")
+        gains = one.gain("", read), one.gain("-again", read)
         row = {"topic": one.topic, "arm": one.arm, "over": one.over, "of": one.of}
         row |= {"gain": gains[0], "gain of other seeds": gains[1], "verdict": verdict(*gains)}
         made.append(row | {"unit": DEGREES if one.by == DEGREES else "points"})

@@ -4,6 +4,7 @@ Two cores take about forty minutes for the tuning and the two tables.
 """
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ from kdlib.experiments.choosing import (
 from kdlib.lesson.results import experiment
 
 A_CLASS = (1, 2, 5, 10, 20, 50, 100)
+JUDGED_AGAIN = (1, 5, 10, 100)
 LOOKS, MOST_EPOCHS, MOST_VIEWS, BATCH_SIZE, TEMPERATURE = 20_000, 300, 4000, 32, 4.0
 HARD, HARD_VIEWS, SOFT, SOFT_VIEWS, WRONG_VIEWS = (
     "hard labels", "hard labels, views", "a soft label", "a soft label a view", "a soft label for all views",
@@ -45,13 +47,19 @@ def passes(images: int, looks: int = LOOKS) -> int:
     return max(1, min(MOST_EPOCHS, looks // images))
 
 
+def views_for(images: int, epochs: int) -> int:
+    """As many as are used equally often, but no more than `MOST_VIEWS` of all images."""
+    most = max(1, min(epochs, MOST_VIEWS // images))
+    return max(views for views in range(1, most + 1) if epochs % views == 0)
+
+
 def taught(a_class: int, arm: str, rate: float, seed: int, looks: int = LOOKS) -> nn.Module:
     """A student of 10 * a_class images, the same for every arm; views are shifted by up to two pixels, or mirrored."""
     split, student = fashion().train.take(10 * a_class, seed=seed), models.build("tiny-cnn", seed=seed)
     epochs, teacher = passes(len(split), looks), teachers.load("fashion-mnist")
     common = {"batch_size": BATCH_SIZE, "learning_rate": rate, "seed": seed, "progress": False}
     soft = {"alpha": 1, "temperature": TEMPERATURE}
-    views = max(1, min(epochs, MOST_VIEWS // len(split)))
+    views = views_for(len(split), epochs)
     seen = {"augment": random_crop_flip(), "views": views}
     if arm == HARD:
         training.train(student, split, epochs=epochs, **common)
@@ -64,7 +72,9 @@ def taught(a_class: int, arm: str, rate: float, seed: int, looks: int = LOOKS) -
     else:
         of_all = training.augmentation.views_of(split, random_crop_flip(), views, seed)
         logits = teachers.cached_logits(teacher, split).repeat_interleave(views, dim=0)
-        training.distill(student, logits, of_all, epochs=max(1, epochs // views), **common, **soft)
+        # Batches of the size into which the loader of views cuts so many images: as many steps.
+        common |= {"batch_size": math.ceil(len(split) / math.ceil(len(split) / BATCH_SIZE))}
+        training.distill(student, logits, of_all, epochs=epochs // views, **common, **soft)
     return student
 
 
@@ -85,11 +95,11 @@ def edge_tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.Dat
     return tried_for_each(functools.partial(on_split, **sizes), BEYOND, seeds, a_class=ON_THE_EDGE)
 
 
-def cells(seeds: Sequence[int]) -> list[dict[str, Any]]:
+def cells(seeds: Sequence[int], counts: Sequence[int] = A_CLASS) -> list[dict[str, Any]]:
     """Every arm at its best."""
     chosen = [
         {"a_class": a_class, "arm": arm, **settings}
-        for a_class in A_CLASS
+        for a_class in counts
         for arm, settings in best_of_arms("lesson09-few", ("rate",), by="accuracy", a_class=a_class).items()
     ]
     return on_test(chosen, seeds)
@@ -103,5 +113,5 @@ def compared(seeds: Sequence[int] = SEEDS, **sizes: int) -> pandas.DataFrame:
 
 @experiment("lesson09-few-again")
 def again(seeds: Sequence[int] = AGAIN, **sizes: int) -> pandas.DataFrame:
-    """The same with ten other seeds."""
-    return compared(seeds, **sizes)
+    """The same with ten other seeds, for four numbers of images."""
+    return measured(functools.partial(on_split, **sizes), cells(seeds, JUDGED_AGAIN))

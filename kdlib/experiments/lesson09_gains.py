@@ -22,9 +22,9 @@ def _self() -> Iterator[Comparison]:
     of = self_taught
     for wrong in of.SHARES:
         words, where = f"{wrong:.0%} wrong labels", {"wrong": wrong}
-        arms = [arm for arm in (*of.ALONE, of.BORN, *of.LATER, of.HARD, of.FOLDS, of.FROM_SHORTER, of.COURSE)]
+        arms = [*of.ALONE, of.BORN, *of.LATER, of.HARD, of.FROM_SHORTER, of.COURSE]
         yield from (_compared("self", arm, of.LABELS, "accuracy", where, words) for arm in arms if arm != of.LABELS)
-        for over in (of.SMOOTH, of.SHORTER, of.LONGER):
+        for over in (of.SMOOTH, of.SHORTER, of.SMOOTH_SHORTER, of.LONGER):
             born = (of.BORN, of.LATER[-1], of.FROM_SHORTER)
             yield from (_compared("self", arm, over, "accuracy", where, words) for arm in born)
         yield _compared("self", of.LATER[-1], of.BORN, "accuracy", where, words)
@@ -34,10 +34,10 @@ def _exits() -> Iterator[Comparison]:
     for number in range(1, exits.EXITS + 1):
         by = f"exit {number}"
         yield _compared("exits", exits.TAUGHT, exits.DEEP, by, {}, by)
-        yield _compared("exits", exits.TAUGHT, exits.DEEP_LONGER, by, {}, by)
+        yield _compared("exits", exits.TAUGHT_LONGER, exits.DEEP_LONGER, by, {}, by)
         yield _compared("exits", exits.DEEP_LONGER, exits.DEEP, by, {}, by)
     last = f"exit {exits.EXITS}"
-    yield from (_compared("exits", arm, exits.LAST, last, {}, last) for arm in (exits.DEEP, exits.TAUGHT))
+    yield from (_compared("exits", arm, exits.LAST, last, {}, last) for arm in (exits.DEEP, exits.TAUGHT, exits.LAST_LONGER))
 
 
 def _peers() -> Iterator[Comparison]:
@@ -55,13 +55,15 @@ def _peers() -> Iterator[Comparison]:
 def _several() -> Iterator[Comparison]:
     together = (several.PROBABILITIES, several.LOGITS, several.LOSSES, several.IN_TURN)
     for by, words in {"accuracy": "accuracy", "ece": "calibration"}.items():
-        for arm in (several.ONE, *together, several.WHOLE):
+        for arm in (several.ONE, *together):
             yield _compared("several", arm, several.LABELS, by, {}, words)
         for arm in together:
             yield _compared("several", arm, several.ONE, by, {}, words)
-            yield _compared("several", arm, several.WHOLE, by, {}, words)
-            if arm != several.PROBABILITIES:
-                yield _compared("several", arm, several.PROBABILITIES, by, {}, words)
+        for arm in together[1:]:
+            yield _compared("several", arm, several.PROBABILITIES, by, {}, words)
+        yield _compared("several", several.TWO_OUTSIDE, several.LOGITS, by, {}, words)
+        yield _compared("several", several.TWO_OUTSIDE, several.ONE_OUTSIDE, by, {}, words)
+        yield _compared("several", several.ONE_OUTSIDE, several.ONE, by, {}, words)
 
 
 def _embeddings() -> Iterator[Comparison]:
@@ -74,7 +76,10 @@ def _embeddings() -> Iterator[Comparison]:
                 yield _compared("embeddings", arm, over, by, {}, words, labels)
             if arm != of.PIXELS:
                 yield _compared("embeddings", arm, of.PIXELS, by, {}, words)
-        for arm in (of.COSINE, of.SQUARED, *of.NORMALISED):
+        copied = ("ladder", "accuracy", {"images": of.POOL})
+        yield _compared("embeddings", of.STANDARDISED, lesson09_ladder.REAL, by, {}, words, copied)
+        fed = [name for name in of.NORMALISED if name not in of.IN_PASSING]
+        for arm in (of.COSINE, of.SQUARED, *fed):
             yield _compared("embeddings", arm, of.STANDARDISED, by, {}, words)
         yield _compared("embeddings", of.ANGLES, of.UNTRAINED, by, {}, words)
         yield _compared("embeddings", of.STANDARDISED, of.UNTRAINED, by, {}, words)
@@ -84,15 +89,13 @@ def _two() -> Iterator[Comparison]:
     of = lesson09_two
     for by in ("items met", "angles met", "item", "degrees"):
         yield _compared("two", of.STANDARDISED, of.AS_THEY_ARE, by, {}, by)
-    yield _compared("two", of.STANDARDISED, of.FIRST, "item", {}, "item")
-    yield _compared("two", of.STANDARDISED, of.SECOND, "degrees", {}, "degrees")
 
 
 def _ladder() -> Iterator[Comparison]:
     of = lesson09_ladder
     for images in of.COUNTS:
         where, words = {"images": images}, f"{images:,} images"
-        arms = [arm for arm in of.RUNGS if images == of.COUNTS[0] or arm not in of.FEW_ONLY]
+        arms = [arm for arm in of.ABOVE_CHANCE if images == of.COUNTS[0] or arm not in of.FEW_ONLY]
         yield from (_compared("ladder", arm, of.LABELS, "accuracy", where, words) for arm in arms)
         for over in (of.GLYPHS, of.DIGITS):
             others = [arm for arm in (of.INVERTED, of.GENERATED) if arm in arms]
@@ -101,7 +104,7 @@ def _ladder() -> Iterator[Comparison]:
 
 def _few() -> Iterator[Comparison]:
     of = lesson09_few
-    for a_class in of.A_CLASS:
+    for a_class in of.JUDGED_AGAIN:
         where, words = {"a_class": a_class}, f"{a_class} a class"
         for arm, over in (
             (of.SOFT, of.HARD), (of.HARD_VIEWS, of.HARD), (of.SOFT_VIEWS, of.SOFT), (of.SOFT_VIEWS, of.HARD_VIEWS),

@@ -130,7 +130,7 @@ def _tried(grids: Grids, seeds: Sequence[int], **sizes: int) -> pandas.DataFrame
     return pandas.concat(tables, ignore_index=True)
 
 
-def cells(seeds: Sequence[int]) -> list[dict[str, Any]]:
+def cells(seeds: Sequence[int], arms: Sequence[str] = (*RUNGS, LABELS)) -> list[dict[str, Any]]:
     """Every rung at its best."""
     chosen = [
         {"images": images, "arm": arm, **settings}
@@ -138,6 +138,7 @@ def cells(seeds: Sequence[int]) -> list[dict[str, Any]]:
         for arm, settings in best_of_arms(
             "lesson09-ladder", ("temperature", "rate"), by="accuracy", images=images
         ).items()
+        if arm in arms
     ]
     return on_test(chosen, seeds)
 
@@ -150,5 +151,5 @@ def compared(seeds: Sequence[int] = SEEDS, **sizes: int) -> pandas.DataFrame:
 
 @experiment("lesson09-ladder-again")
 def again(seeds: Sequence[int] = AGAIN, **sizes: int) -> pandas.DataFrame:
-    """The same with ten other seeds."""
-    return compared(seeds, **sizes)
+    """The same with ten other seeds, for the rungs that are above chance."""
+    return measured(functools.partial(on_split, **sizes), cells(seeds, (*ABOVE_CHANCE, LABELS)))

@@ -1,6 +1,6 @@
-"""Lesson 09, peers and several teachers: two students that teach each other, and three teachers that teach one.
+"""Lesson 09, peers: two students that teach each other.
 
-Two cores take about forty minutes for the tuning and the tables.
+Two cores take about twenty minutes for the tuning and the two tables.
 """
 
 import functools
@@ -31,8 +31,6 @@ from kdlib.lesson.results import experiment
 
 IMAGES, EPOCHS, PAIR = 1000, 20, 2
 _ANOTHER_STREAM = 500_000  # of the seeds of second peers, none of which meets those of the first
-
-# ------------------------------------------------------------------ mutual learning
 
 ALONE, LONGER, SMOOTH, MUTUAL, TAUGHT = (
     "alone", "alone, twice as long", "alone, smoothed labels", "mutual", "by a finished peer",

@@ -34,10 +34,8 @@ from kdlib.tasks.material import normalised_like
 from kdlib.tasks.regression import DEGREES, turned
 
 EPOCHS, LABELS, JUDGES = 6, 1000, 4000
-AS_THEY_ARE, STANDARDISED, FIRST, SECOND = (
-    "as they are", "standardised", "the teacher of items alone", "the teacher of angles alone",
-)  # fmt: skip
-GRIDS = {arm: every(rate=RATES) for arm in (AS_THEY_ARE, STANDARDISED, FIRST, SECOND)}
+AS_THEY_ARE, STANDARDISED = "as they are", "standardised"
+GRIDS = {arm: every(rate=RATES) for arm in (AS_THEY_ARE, STANDARDISED)}
 
 
 @functools.cache
@@ -70,11 +68,11 @@ def targets(pool: int, judges: int, which: str = "train") -> tuple[Tensor, Tenso
 def student_of(
     arm: str, rate: float, seed: int, *, pool: int = POOL, judges: int = JUDGES, epochs: int = EPOCHS
 ) -> nn.Module:
-    """A student that gives both teachers' embeddings, one behind the other; of one teacher alone the other's are 0."""
+    """A student that gives both teachers' embeddings, one behind the other."""
     items, angles = targets(pool, judges)
     if arm == STANDARDISED:
         items, angles = standardised(items), standardised(angles)
-    wanted = torch.cat([items * (arm != SECOND), angles * (arm != FIRST)], dim=1)
+    wanted = torch.cat([items, angles], dim=1)
     torch.manual_seed(seed)
     student = TinyCNN(2 * WIDTH)
     training.distill(
@@ -97,13 +95,13 @@ def on_split(
     dataset = turned_items(pool, judges)
     student = student_of(arm, rate, seed, pool=pool, judges=judges, epochs=epochs)
     of, items = getattr(dataset, split), getattr(fashion(), split)
-    said, wanted = predict_logits(student, of), torch.cat(targets(pool, judges, split), dim=1)
+    asked, wanted = predict_logits(student, of), torch.cat(targets(pool, judges, split), dim=1)
+    said = asked
     if arm == STANDARDISED:
         own = torch.cat(targets(pool, judges), dim=1)
-        said = said * own.std(dim=0, unbiased=False) + own.mean(dim=0)
+        said = asked * own.std(dim=0, unbiased=False) + own.mean(dim=0)
     labelled = dataset.train.subset(torch.arange(min(LABELS, len(dataset.train))))
     known = predict_logits(student, labelled)
-    asked = predict_logits(student, of)
     named = probe(known, classes_of(labelled, fashion().train), asked)
     return {
         "items met": explained(said[:, :WIDTH], wanted[:, :WIDTH]),
@@ -130,9 +128,8 @@ def tuning(seeds: Sequence[int] = TUNING_SEEDS, **sizes: int) -> pandas.DataFram
 
 
 def cells(seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """Every arm at the rate at which its probes name the most items; of angles alone, at the smallest error."""
+    """Every arm at the rate at which its probes name the most items."""
     chosen = {arm: best["rate"] for arm, best in best_of_arms("lesson09-two", ("rate",), by="item").items()}
-    chosen[SECOND] = best_of_arms("lesson09-two", ("rate",), by="degrees", lowest=True)[SECOND]["rate"]
     return on_test([{"arm": arm, "rate": rate} for arm, rate in chosen.items()], seeds)
 
 
