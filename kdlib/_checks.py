@@ -123,6 +123,14 @@ def natural_number(name: str, value: Any) -> int:
     return int(value)
 
 
+def seed(name: str, value: Any) -> int:
+    """What PyTorch's random numbers may begin with."""
+    number = natural_number(name, value)
+    if number >= 2**63:
+        raise ValueError(f"{name} must be below 2**63, got {number}")
+    return number
+
+
 def boolean(name: str, value: Any) -> bool:
     """True or False; NumPy's count."""
     if not isinstance(value, bool | np.bool_):

@@ -174,6 +174,13 @@ def is_split(name: str, value: Any) -> ImageSplit:
     return value
 
 
+def is_dataset(name: str, value: Any) -> ImageDataset:
+    """A rule for `kdlib._checks.checked`: a data set, and not one of its splits."""
+    if not isinstance(value, ImageDataset):
+        raise TypeError(f"{name} must be a kdlib.data.ImageDataset, got {type(value).__name__}")
+    return value
+
+
 def strata(labels: np.ndarray) -> np.ndarray:
     """The class that each image counts for in a stratified choice; one for all where they have several."""
     if labels.ndim == 1:

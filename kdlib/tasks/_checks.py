@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from kdlib import _checks as rules
+from kdlib._checks import seed as seed
 from kdlib.data import ImageSplit
 from kdlib.data.splits import is_split
 
@@ -37,14 +38,6 @@ def halvable(name: str, value: Any) -> ImageSplit:
 def halvable_items(name: str, value: Any) -> ImageSplit:
     """A rule for `kdlib._checks.checked`: such images of one class each."""
     return halvable(name, items(name, value))
-
-
-def seed(name: str, value: Any) -> int:
-    """A rule for `kdlib._checks.checked`: what PyTorch's random numbers may begin with."""
-    number = rules.natural_number(name, value)
-    if number >= 2**63:
-        raise ValueError(f"{name} must be below 2**63, got {number}")
-    return number
 
 
 def numbers(name: str, value: Any) -> Tensor:

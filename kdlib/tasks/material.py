@@ -2,26 +2,18 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 from kdlib._checks import checked, function, natural_number, positive_integer
 from kdlib.data import ImageDataset, ImageSplit
-from kdlib.data.splits import is_split
+from kdlib.data.splits import is_dataset, is_split
 
 Make = Callable[..., ImageSplit]  # (split, n, *, seed) -> images with labels
 
 _OTHER_SEED = 10_000  # of the seeds of what a student learns from, none of which meets those of the judges
 
 
-def _whole(name: str, value: Any) -> ImageDataset:
-    """A rule for `kdlib._checks.checked`: a data set, and not one of its splits."""
-    if not isinstance(value, ImageDataset):
-        raise TypeError(f"{name} must be a kdlib.data.ImageDataset, got {type(value).__name__}")
-    return value
-
-
 @checked(
-    make=function, dataset=_whole, n=positive_integer, items=positive_integer, judges=positive_integer,
+    make=function, dataset=is_dataset, n=positive_integer, items=positive_integer, judges=positive_integer,
     seed=natural_number,
 )  # fmt: skip
 def material(
@@ -62,7 +54,7 @@ def normalised_like(split: ImageSplit, other: ImageSplit) -> ImageSplit:
     return ImageSplit(split.images, split.labels, split.indices, other.mean, other.std)
 
 
-@checked(sensor=function, dataset=_whole)
+@checked(sensor=function, dataset=is_dataset)
 def seen_by_sensor(sensor: Callable[[ImageSplit], ImageSplit], dataset: ImageDataset) -> ImageDataset:
     """The data set as a sensor of `kdlib.tasks.modalities` sees it; all is normalised by its training images."""
     train = sensor(dataset.train)
