@@ -8,7 +8,8 @@ apart again. Each member's gradient is its own: what it is taught by is a target
     first, second = apart(predict_logits(pair, test), 2)
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from kdlib.models import TinyCNN
 
 __all__ = ["ExitCNN", "SideBySide", "alone_loss", "apart", "exits_loss", "mutual_loss"]
 
-SideBySideLogits = Float[Tensor, "batch members*classes"]
+SideBySideLogits = Float[Tensor, "batch side_by_side"]
 
 
 def _networks(name: str, value: Any) -> list[nn.Module]:
@@ -38,6 +39,12 @@ def _networks(name: str, value: Any) -> list[nn.Module]:
     return networks
 
 
+def _several(name: str, value: Any) -> int:
+    if isinstance(value, Integral) and value < 2:
+        raise ValueError(f"{name} must be at least 2: one has nobody to learn from, got {value}")
+    return positive_integer(name, value)
+
+
 class SideBySide(nn.Module):
     """Networks that see the same images, as one whose logits are theirs, one behind the other.
 
@@ -45,7 +52,7 @@ class SideBySide(nn.Module):
         members: networks with the same number of classes.
 
     Raises:
-        ValueError: no network, or one twice.
+        ValueError: no network, or one twice; in a forward pass, different numbers of classes.
     """
 
     @checked(members=_networks)
@@ -54,7 +61,10 @@ class SideBySide(nn.Module):
         self.members = nn.ModuleList(members)
 
     def forward(self, images: Float[Tensor, "batch channels height width"]) -> SideBySideLogits:
-        return torch.cat([logits_of(member(images)) for member in self.members], dim=1)
+        logits = [logits_of(member(images)) for member in self.members]
+        if len({own.shape[1:] for own in logits}) > 1:
+            raise ValueError(f"members must have the same number of classes, got {[own.shape[1] for own in logits]}")
+        return torch.cat(logits, dim=1)
 
 
 class ExitCNN(TinyCNN):
@@ -92,17 +102,31 @@ def apart(logits: SideBySideLogits, members: int) -> tuple[Float[Tensor, "batch 
     return logits.chunk(members, dim=1)
 
 
+def _labels_match(count: str) -> Callable[[dict], None]:
+    """Relation: `labels` fit the logits of each of `count` members."""
+
+    def relation(arguments: dict) -> None:
+        own = apart(arguments["logits"], arguments[count])[0]
+        _checks.labels_fit(arguments["labels"], tuple(own.shape))
+
+    return relation
+
+
+@checked(_labels_match("members"), logits=_checks.logits, members=positive_integer)
 def alone_loss(logits: SideBySideLogits, labels: Int64[Tensor, " batch"], *, members: int) -> Float[Tensor, ""]:
     """The sum of the members' cross-entropies with the labels: each learns as if it were alone, and sees the same
     images in the same order. For exits of one network this is deep supervision (Lee et al. 2014, arXiv 1409.5185).
 
     Raises:
-        ValueError: as `apart`.
+        ValueError: as `apart`, or a label that is no class.
     """
     return sum(F.cross_entropy(own, labels) for own in apart(logits, members))
 
 
-@checked(temperature=_checks.temperature, weight=_checks.weight)
+@checked(
+    _labels_match("members"), logits=_checks.logits, members=_several, temperature=_checks.temperature,
+    weight=_checks.weight,
+)  # fmt: skip
 def mutual_loss(
     logits: SideBySideLogits,
     labels: Int64[Tensor, " batch"],
@@ -131,10 +155,8 @@ def mutual_loss(
         weight: of what the peers say; with 0 it is `alone_loss`.
 
     Raises:
-        ValueError: fewer than two members, or as `apart`.
+        ValueError: fewer than two members, or as `alone_loss`.
     """
-    if members < 2:
-        raise ValueError(f"members must be at least 2: there is no peer to learn from, got {members}")
     each = apart(logits, members)
     said = [
         soft_target_loss(own, peer, temperature)
@@ -145,7 +167,9 @@ def mutual_loss(
     return alone_loss(logits, labels, members=members) + weight * sum(said) / (members - 1)
 
 
-@checked(temperature=_checks.temperature, alpha=fraction)
+@checked(
+    _labels_match("exits"), logits=_checks.logits, exits=_several, alpha=fraction, temperature=_checks.temperature
+)
 def exits_loss(
     logits: SideBySideLogits,
     labels: Int64[Tensor, " batch"],
@@ -172,10 +196,8 @@ def exits_loss(
         temperature: T.
 
     Raises:
-        ValueError: fewer than two exits, or as `apart`.
+        ValueError: fewer than two exits, or as `alone_loss`.
     """
-    if exits < 2:
-        raise ValueError(f"exits must be at least 2: there is no earlier exit to be taught, got {exits}")
     *early, last = apart(logits, exits)
     loss = F.cross_entropy(last, labels)
     for own in early:

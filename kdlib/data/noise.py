@@ -2,18 +2,20 @@
 
 import torch
 
-from kdlib._checks import checked, fraction, natural_number
+from kdlib import _checks
+from kdlib._checks import checked, fraction, positive_integer
 from kdlib.data.splits import ImageSplit, is_split
 
 
-@checked(split=is_split, share=fraction, seed=natural_number)
+@checked(split=is_split, share=fraction, seed=_checks.seed, classes=positive_integer)
 def with_wrong_labels(split: ImageSplit, share: float | int, seed: int = 0, *, classes: int = 10) -> ImageSplit:
     """The split with this share of its labels replaced, each by one of the other classes, all equally likely.
 
     Args:
         split: images of one class each.
         share: round(share * n) labels are replaced; from 0 to 1.
-        seed: chooses the images and their new labels. Do not train with a random stream that begins alike.
+        seed: chooses the images and their new labels. Give another one than to the training that follows: with
+            seed 0 in both, the images with wrong labels would be the first that the student sees.
         classes: how many there are.
 
     Raises:

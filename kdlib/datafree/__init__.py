@@ -15,10 +15,13 @@ from torch import Tensor
 from kdlib import _checks
 from kdlib._checks import checked
 from kdlib.data import ImageDataset, ImageSplit
+from kdlib.data._checks import images as pixels
+from kdlib.data.splits import is_dataset
 
 __all__ = ["effective_classes", "unlabelled"]
 
 
+@checked(images=pixels, like=is_dataset)
 def unlabelled(images: UInt8[Tensor, "n channels height width"], like: ImageDataset) -> ImageSplit:
     """A split of images that have no labels, normalised as the images that the teacher learned from.
 

@@ -1,5 +1,6 @@
 """A network that makes images for distillation, trained against the teacher alone (Chen et al. 2019)."""
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -7,10 +8,18 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdlib._checks import checked, natural_number, non_negative_number, positive_integer
+from kdlib import _checks
+from kdlib._checks import (
+    checked,
+    finite_number,
+    function,
+    non_negative_number,
+    positive_integer,
+    positive_number,
+)
 from kdlib.data import ImageSplit
 from kdlib.datafree.inversion import StatisticsLoss, statistics_loss, statistics_of
-from kdlib.inference import network_rule, predict_logits
+from kdlib.inference import logits_of, network_rule, predict_logits
 from kdlib.teachers import FrozenTeacher, freeze
 
 __all__ = ["AgainstTeacher", "DataFreeLoss", "Generator", "generated", "latent"]
@@ -26,7 +35,8 @@ class Generator(nn.Module):
         channels: of the first map and of the two that follow.
     """
 
-    def __init__(self, mean: float = 0.0, std: float = 1.0, channels: tuple[int, int, int] = (32, 64, 32)):
+    @checked(mean=finite_number, std=positive_number)
+    def __init__(self, mean: float | int = 0.0, std: float | int = 1.0, channels: tuple[int, int, int] = (32, 64, 32)):
         super().__init__()
         first, second, third = channels
         self.spread = nn.Linear(LATENT_SIDE**2, first * 49)
@@ -38,8 +48,8 @@ class Generator(nn.Module):
             nn.LeakyReLU(0.2),
             nn.Conv2d(third, 1, 3, padding=1), nn.Sigmoid(),
         )  # fmt: skip
-        self.register_buffer("mean", torch.tensor(float(mean)))
-        self.register_buffer("std", torch.tensor(float(std)))
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("std", torch.tensor(std))
 
     def forward(self, noise: Float[Tensor, "batch 1 8 8"]) -> Float[Tensor, "batch 1 28 28"]:
         return (self.grow(self.spread(noise.flatten(1))) - self.mean) / self.std
@@ -58,7 +68,7 @@ class AgainstTeacher(nn.Module):
         self.teacher = teacher if isinstance(teacher, FrozenTeacher) else freeze(teacher)
 
     def forward(self, noise: Float[Tensor, "batch 1 8 8"]) -> Float[Tensor, "batch classes"]:
-        return self.teacher(self.generator(noise))
+        return logits_of(self.teacher(self.generator(noise)))
 
 
 class DataFreeLoss:
@@ -81,8 +91,9 @@ class DataFreeLoss:
     """
 
     @checked(
-        teacher=network_rule, sure=non_negative_number, balance=non_negative_number, statistics=non_negative_number
-    )
+        teacher=network_rule, sure=non_negative_number, balance=non_negative_number, statistics=non_negative_number,
+        statistics_term=function,
+    )  # fmt: skip
     def __init__(
         self,
         teacher: nn.Module,
@@ -93,26 +104,31 @@ class DataFreeLoss:
         statistics_term: StatisticsLoss = statistics_loss,
     ):
         self.sure, self.balance, self.statistics = sure, balance, statistics
-        self._listening = statistics_of(teacher, statistics_term)
+        self._teacher, self._statistics_term = teacher, statistics_term
+        self._listening: AbstractContextManager[list[Tensor]] | None = None
         self._terms: list[Tensor] | None = None
 
     def __enter__(self) -> "DataFreeLoss":
+        self._listening = statistics_of(self._teacher, self._statistics_term)
         self._terms = self._listening.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
+        self._terms = None
         self._listening.__exit__(*error)
 
     def __call__(self, logits: Float[Tensor, "batch classes"], labels: Any = None) -> Float[Tensor, ""]:
         if self._terms is None:
             raise RuntimeError("a DataFreeLoss must be used in a with block: with DataFreeLoss(teacher) as loss: ...")
+        if not self._terms:
+            raise RuntimeError("teacher has seen no images in this with block: it must be the one in AgainstTeacher")
         mean = logits.softmax(dim=1).mean(dim=0)
         balance = torch.special.entr(mean).sum()
         loss = self.sure * F.cross_entropy(logits, logits.argmax(dim=1)) - self.balance * balance
         return loss + self.statistics * torch.stack(self._terms).mean()
 
 
-@checked(n=positive_integer, seed=natural_number)
+@checked(n=positive_integer, seed=_checks.seed)
 def latent(n: int, *, seed: int = 0) -> ImageSplit:
     """Noise for a generator to start from, as a split that `training.train` takes; each number is of mean 0 and
     std 1 when it is normalised. All labels are 0 and say nothing."""
@@ -122,10 +138,14 @@ def latent(n: int, *, seed: int = 0) -> ImageSplit:
     return ImageSplit(noise, torch.zeros(n, dtype=torch.int64), mean=[mean], std=[std])
 
 
-@checked(generator=network_rule, n=positive_integer, seed=natural_number)
-def generated(
-    generator: Generator, n: int, *, seed: int = 0
-) -> UInt8[Tensor, "n 1 28 28"]:
+def _generator(name: str, value: Any) -> Generator:
+    if not isinstance(value, Generator):
+        raise TypeError(f"{name} must be a kdlib.datafree.generator.Generator, got {type(value).__name__}")
+    return value
+
+
+@checked(generator=_generator, n=positive_integer, seed=_checks.seed)
+def generated(generator: Generator, n: int, *, seed: int = 0) -> UInt8[Tensor, "n 1 28 28"]:
     """What the generator makes of noise that it has not been trained with, unless that had this seed."""
     seen = predict_logits(_Flat(generator), latent(n, seed=seed)).view(n, 1, 28, 28)
     pixels = seen * generator.std.cpu() + generator.mean.cpu()

@@ -2,22 +2,24 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kdlib import _checks
 from kdlib._checks import (
     checked,
     function,
-    natural_number,
     non_negative_number,
     positive_integer,
     positive_number,
 )
 from kdlib.data import ImageDataset
-from kdlib.inference import network_rule, switch
+from kdlib.data.splits import is_dataset
+from kdlib.inference import logits_of, network_rule, on_device, pick_device, switch
 
 __all__ = ["invert", "smoothness", "statistics_loss", "statistics_of"]
 
@@ -25,6 +27,19 @@ StatisticsLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 _SHIFT = 2
 
 
+def _a_number_a_channel(arguments: dict) -> None:
+    maps = arguments["maps"]
+    if maps.dim() != 4 or 0 in maps.shape:
+        raise ValueError(f"maps must have the shape (batch, channels, height, width), got {tuple(maps.shape)}")
+    for name in ("running_mean", "running_var"):
+        if arguments[name].shape != (maps.shape[1],):
+            raise ValueError(
+                f"{name} must have a number for each of the {maps.shape[1]} channels of maps, got the shape "
+                f"{tuple(arguments[name].shape)}"
+            )
+
+
+@checked(_a_number_a_channel)
 def statistics_loss(
     maps: Float[Tensor, "batch channels height width"],
     running_mean: Float[Tensor, " channels"],
@@ -62,10 +77,13 @@ def statistics_of(network: nn.Module, loss: StatisticsLoss = statistics_loss) ->
     if not norms:
         raise ValueError("network must have batch norms with running statistics: there is nothing to compare with")
     terms: list[Tensor] = []
+    passed: list[nn.Module] = []  # by the images of this forward pass, in the order of the pass
 
     def hook(norm: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
-        if norm is norms[0]:
+        if passed and norm is passed[0]:
+            passed.clear()
             terms.clear()
+        passed.append(norm)
         terms.append(loss(inputs[0], norm.running_mean, norm.running_var))
 
     handles = [norm.register_forward_pre_hook(hook) for norm in norms]
@@ -76,7 +94,7 @@ def statistics_of(network: nn.Module, loss: StatisticsLoss = statistics_loss) ->
             handle.remove()
 
 
-def _classes(name: str, value: Tensor) -> Tensor:
+def _classes(name: str, value: Any) -> Tensor:
     if not isinstance(value, Tensor) or value.dtype != torch.int64 or value.dim() != 1 or not len(value):
         raise ValueError(f"{name} must be an int64 tensor (n,) with a class for each image, got {value!r:.80}")
     return value
@@ -84,7 +102,8 @@ def _classes(name: str, value: Tensor) -> Tensor:
 
 @checked(
     teacher=network_rule, labels=_classes, steps=positive_integer, learning_rate=positive_number,
-    statistics=non_negative_number, smooth=non_negative_number, statistics_term=function, seed=natural_number,
+    statistics=non_negative_number, smooth=non_negative_number, statistics_term=function, seed=_checks.seed,
+    like=is_dataset,
 )  # fmt: skip
 def invert(
     teacher: nn.Module,
@@ -121,32 +140,30 @@ def invert(
         statistics, smooth: weights of the terms.
         statistics_term: (maps, running_mean, running_var) -> scalar.
         seed: of the noise and the shifts.
-        device: where to compute.
+        device: where to compute; the teacher comes back from there.
 
     Raises:
-        ValueError: labels of another kind, numbers out of their range, a teacher without batch norms.
+        ValueError: labels of another kind or of no class, numbers out of their range, a teacher without batch norms.
         FloatingPointError: the loss is not finite.
     """
-    random = torch.Generator().manual_seed(seed)
+    random, device = torch.Generator().manual_seed(seed), pick_device(device)
     shape = (len(labels), *like.train.images.shape[1:])
     mean, std = (values.view(1, -1, 1, 1).to(device) for values in (like.mean, like.std))
     free = torch.randn(shape, generator=random).to(device).requires_grad_()
     optimizer = torch.optim.Adam([free], lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    switch(teacher.to(device), training=False)
-    labels = labels.to(device)
-    with statistics_of(teacher, statistics_term) as terms:
+    switch(teacher, training=False)
+    with on_device(teacher, device), statistics_of(teacher, statistics_term) as terms:
         for _ in range(steps):
             pixels = free.sigmoid()  # in [0, 1], as pixels are
             shift = torch.randint(-_SHIFT, _SHIFT + 1, (2,), generator=random).tolist()
-            logits = teacher((pixels.roll(shift, dims=(2, 3)) - mean) / std)
-            loss = F.cross_entropy(logits, labels) + smooth * smoothness(pixels)
+            logits = logits_of(teacher((pixels.roll(shift, dims=(2, 3)) - mean) / std))
+            _checks.labels_fit(labels, tuple(logits.shape))
+            loss = F.cross_entropy(logits, labels.to(device)) + smooth * smoothness(pixels)
             loss = loss + statistics * torch.stack(terms).mean()
             if not loss.isfinite():
                 raise FloatingPointError(f"the loss is {loss.item()}: lower learning_rate={learning_rate}")
-            optimizer.zero_grad()
-            loss.backward()
+            (free.grad,) = torch.autograd.grad(loss, free)  # and none for the weights of the teacher
             optimizer.step()
             schedule.step()
-    teacher.to("cpu")
     return (255 * free.detach().sigmoid()).round().to(torch.uint8).cpu()

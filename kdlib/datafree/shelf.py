@@ -100,13 +100,14 @@ def _shipped() -> generators.Generator:
 def make_inverted(dataset: ImageDataset, *, device: str | torch.device | None = None, out: Path = FOLDER) -> dict:
     """Invert a thousand images and write them and their manifest, which is returned."""
     began, teacher = time.perf_counter(), teachers.load("fashion-mnist")
+    _files.writable_folder(out)
     labels, device = torch.arange(BATCH) % 10, pick_device(device)
     images = torch.cat([
         invert(teacher, labels, like=dataset, seed=SEED + batch, device=device, **INVERSION) for batch in range(BATCHES)
     ])  # fmt: skip
     file = io.BytesIO()
     np.savez_compressed(file, images=images.numpy())
-    _files.write(_files.writable_folder(out) / f"{INVERTED}.npz", content := file.getvalue())
+    _files.write(out / f"{INVERTED}.npz", content := file.getvalue())
     settings = INVERSION | {"batches": BATCHES, "batch": BATCH}
     return _describe(out, INVERTED, content, images, dataset, settings, began, device)
 
@@ -118,6 +119,7 @@ def make_generator(dataset: ImageDataset, *, device: str | torch.device | None =
     from kdlib.training.teacher_recipe import round_to_half
 
     began, teacher, device = time.perf_counter(), teachers.load("fashion-mnist"), pick_device(device)
+    _files.writable_folder(out)
     torch.manual_seed(SEED)
     network = generators.Generator(float(dataset.mean), float(dataset.std))
     with generators.DataFreeLoss(teacher, **LOSS) as loss:
@@ -130,7 +132,7 @@ def make_generator(dataset: ImageDataset, *, device: str | torch.device | None =
         name: (values.half() if values.is_floating_point() else values).contiguous()
         for name, values in network.state_dict().items()
     }
-    _files.write(_files.writable_folder(out) / f"{GENERATOR}.safetensors", content := save(halves))
+    _files.write(out / f"{GENERATOR}.safetensors", content := save(halves))
     images = generators.generated(network, 1000, seed=0)
     settings = RECIPE | LOSS | {"noise": NOISE}
     return _describe(out, GENERATOR, content, images, dataset, settings, began, device)

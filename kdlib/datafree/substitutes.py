@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdlib import data
-from kdlib._checks import checked, natural_number, positive_integer
+from kdlib import _checks, data
+from kdlib._checks import checked, positive_integer
 from kdlib.data import ImageSplit
 from kdlib.tasks._checks import grey
 
@@ -28,14 +28,14 @@ PATCHES = (28, 224)  # sides of photographs' patches in pixels: from, to
 _SHIFT = 3
 
 
-@checked(n=positive_integer, seed=natural_number)
+@checked(n=positive_integer, seed=_checks.seed)
 def noise(n: int, *, seed: int = 0) -> Images:
     """Every pixel drawn by itself, 0 to 255, all equally likely."""
     random = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (n, 1, SIZE, SIZE), generator=random, dtype=torch.uint8)
 
 
-@checked(split=grey, seed=natural_number)
+@checked(split=grey, seed=_checks.seed)
 def shuffled_pixels(split: ImageSplit, *, seed: int = 0) -> Images:
     """The pixels of each image in an order of its own. This needs the images: it is a control for what they hold
     besides their grey values."""
@@ -45,21 +45,25 @@ def shuffled_pixels(split: ImageSplit, *, seed: int = 0) -> Images:
     return flat.gather(1, order).view_as(split.images)
 
 
-@checked(n=positive_integer, seed=natural_number)
+@checked(n=positive_integer, seed=_checks.seed)
 def digits(n: int, *, seed: int = 0) -> Images:
     """Handwritten digits of scikit-learn, 8x8 enlarged to 28x28, shifted by up to three pixels."""
     known = _digits()
     return _shifted(known[_choice(len(known), n, seed)], seed)
 
 
-@checked(n=positive_integer, seed=natural_number)
+@checked(n=positive_integer, seed=_checks.seed)
 def glyphs(n: int, *, seed: int = 0) -> Images:
-    """Letters, digits and signs in the DejaVu fonts that Matplotlib ships, white on black, of many sizes."""
+    """Letters, digits and signs in the DejaVu fonts that Matplotlib ships, white on black, of many sizes.
+
+    Raises:
+        FileNotFoundError: there are no such fonts here.
+    """
     random = np.random.default_rng(seed)
     return _stacked([_glyph(random) for _ in range(n)])
 
 
-@checked(n=positive_integer, seed=natural_number)
+@checked(n=positive_integer, seed=_checks.seed)
 def photographs(n: int, *, seed: int = 0) -> Images:
     """Square patches of the two photographs that scikit-learn ships, in grey, scaled to 28x28, mirrored or not."""
     random = np.random.default_rng(seed)
@@ -98,8 +102,11 @@ def _splits() -> Sequence[ImageSplit]:
 @functools.cache
 def _fonts() -> tuple[Path, ...]:
     # Found, not imported: only its files are wanted.
-    package = Path(find_spec("matplotlib").origin).parent
-    fonts = sorted((package / "mpl-data" / "fonts" / "ttf").glob("DejaVu*.ttf"))
+    found = find_spec("matplotlib")
+    folder = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" if found else None
+    fonts = sorted(folder.glob("DejaVu*.ttf")) if folder else []
+    if not fonts:
+        raise FileNotFoundError("glyphs need the DejaVu fonts that Matplotlib ships: python -m pip install matplotlib")
     return tuple(font for font in fonts if "Display" not in font.name)  # these have a few signs only
 
 
