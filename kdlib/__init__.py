@@ -9,12 +9,14 @@ __version__ = "0.1.0"
 
 _SUBMODULES = (
     "data",
+    "datafree",
     "features",
     "inference",
     "loss_doctor",
     "losses",
     "metrics",
     "models",
+    "peers",
     "sweeps",
     "teachers",
     "training",

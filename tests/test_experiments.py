@@ -25,7 +25,7 @@ def test_every_experiment_is_recorded_with_ten_seeds_or_is_a_tuning():
     # Settings that are no whole numbers.
     numbers = {
         "temperature", "alpha", "smoothing", "wrong", "weight", "rate", "strength", "first", "later_rate", "start",
-        "step", "top",
+        "step", "top", "label_rate",
     }  # fmt: skip
     for name in results.registered():
         table = results.read(name)

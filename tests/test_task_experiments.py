@@ -4,10 +4,12 @@ import functools
 import itertools
 import math
 
+import experiment_tables
 import numpy as np
 import pandas
 import pytest
 import torch
+from experiment_tables import alike, copied, in_place_of_recorded, in_place_of_trainings
 from scipy import stats
 from torch.nn import functional as F
 
@@ -87,14 +89,6 @@ def small(monkeypatch, few):
     lesson08_modalities.seen.cache_clear()
     yield
     lesson08_modalities.seen.cache_clear()
-
-
-def copied(model):
-    return {name: value.clone() for name, value in model.state_dict().items()}
-
-
-def alike(first, second):
-    return first.keys() == second.keys() and all(torch.equal(value, second[name]) for name, value in first.items())
 
 
 @pytest.fixture
@@ -424,16 +418,6 @@ def all_tried(topic, tables):
     return pandas.concat([tables[name] for name in names(topic) if name.endswith("tuning") and name in tables])
 
 
-def in_place_of_trainings(patch, table):
-    """Let the experiments make their tables by table(function, cells)."""
-    patch.setattr(choosing, "map_cells", table)
-
-
-def in_place_of_recorded(patch, tables):
-    patch.setattr(results, "read", lambda name: tables[name].copy())
-    patch.setattr(results, "recorded", lambda: [*tables])
-
-
 @pytest.fixture
 def invented(monkeypatch):
     """A table of every experiment: the cells of its own grid, with invented results."""
@@ -460,13 +444,8 @@ def judged_by(topic, arm):
 
 
 def means_of(topic, tuning):
-    """(context, arm) -> settings -> mean over the seeds, by plain counting."""
-    found = {}
-    for row in tuning.to_dict("records"):
-        key = (*(row[name] for name in CONTEXT.get(topic, [])), row["arm"])
-        settings = tuple(row[name] for name in SETTINGS.get(topic, ["rate"]))
-        found.setdefault(key, {}).setdefault(settings, []).append(row[judged_by(topic, row["arm"])])
-    return {key: {one: sum(values) / len(values) for one, values in own.items()} for key, own in found.items()}
+    settings = SETTINGS.get(topic, ["rate"])
+    return experiment_tables.means_of(tuning, CONTEXT.get(topic, []), settings, lambda arm: judged_by(topic, arm))
 
 
 def best_of(topic, tuning):
@@ -475,13 +454,7 @@ def best_of(topic, tuning):
 
 
 def chosen_in(topic, table):
-    """(context, arm) -> the settings of the reported rows, one for all seeds."""
-    found = {}
-    for row in table.to_dict("records"):
-        key = (*(row[name] for name in CONTEXT.get(topic, [])), row["arm"])
-        found.setdefault(key, set()).add(tuple(row[name] for name in SETTINGS.get(topic, ["rate"])))
-    assert all(len(settings) == 1 for settings in found.values())
-    return {key: settings.pop() for key, settings in found.items()}
+    return experiment_tables.chosen_in(table, CONTEXT.get(topic, []), SETTINGS.get(topic, ["rate"]))
 
 
 def expected_of(topic, tuning):
@@ -623,11 +596,8 @@ def test_a_verdict_needs_two_sets_of_seeds_that_agree():
 # ------------------------------------------------------------------ what is recorded
 
 
-read, all_recorded = results.read, results.recorded  # as they are, also where a test replaces them
-
-
 def recorded():
-    return {name: read(name) for name in all_recorded() if name.startswith("lesson08")}
+    return experiment_tables.recorded("lesson08")
 
 
 def test_the_recorded_tables_have_the_cells_of_the_grids_as_they_are_now(monkeypatch):

@@ -25,9 +25,20 @@ __all__ = ["effective_classes", "unlabelled"]
 def unlabelled(images: UInt8[Tensor, "n channels height width"], like: ImageDataset) -> ImageSplit:
     """A split of images that have no labels, normalised as the images that the teacher learned from.
 
-    Mean and std are two numbers a channel, which every teacher's manifest states; the images behind them are not
-    needed. All labels are 0 and say nothing: train with `alpha=1`.
+    All labels are 0 and say nothing: distil with `alpha=1`, at which they are not asked for.
+
+    Args:
+        images: of the size that the teacher learned from.
+        like: whose mean and std are used, two numbers a channel; its images are not looked at.
+
+    Raises:
+        ValueError: images of another shape than those of `like`.
     """
+    if images.shape[1:] != like.train.images.shape[1:]:
+        raise ValueError(
+            f"images must have the shape of those of like, {tuple(like.train.images.shape[1:])}, "
+            f"got {tuple(images.shape[1:])}"
+        )
     return ImageSplit(images, torch.zeros(len(images), dtype=torch.int64), mean=like.mean, std=like.std)
 
 

@@ -1,6 +1,6 @@
 """A network that makes images for distillation, trained against the teacher alone (Chen et al. 2019)."""
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from kdlib._checks import (
 )
 from kdlib.data import ImageSplit
 from kdlib.datafree.inversion import StatisticsLoss, statistics_loss, statistics_of
-from kdlib.inference import logits_of, network_rule, predict_logits
+from kdlib.inference import logits_of, network_rule, predict_logits, preprocessing_of
 from kdlib.teachers import FrozenTeacher, freeze
 
 __all__ = ["AgainstTeacher", "DataFreeLoss", "Generator", "generated", "latent"]
@@ -36,7 +36,7 @@ class Generator(nn.Module):
     """
 
     @checked(mean=finite_number, std=positive_number)
-    def __init__(self, mean: float | int = 0.0, std: float | int = 1.0, channels: tuple[int, int, int] = (32, 64, 32)):
+    def __init__(self, mean: float | int, std: float | int, channels: tuple[int, int, int] = (32, 64, 32)):
         super().__init__()
         first, second, third = channels
         self.spread = nn.Linear(LATENT_SIDE**2, first * 49)
@@ -55,15 +55,34 @@ class Generator(nn.Module):
         return (self.grow(self.spread(noise.flatten(1))) - self.mean) / self.std
 
 
+def _generator(name: str, value: Any) -> Generator:
+    if not isinstance(value, Generator):
+        raise TypeError(f"{name} must be a kdlib.datafree.generator.Generator, got {type(value).__name__}")
+    return value
+
+
+def _statistics(generator: Generator) -> Tensor:
+    return torch.stack([generator.mean, generator.std]).cpu()
+
+
 class AgainstTeacher(nn.Module):
     """What the teacher says of what the generator makes: the network that `training.train` trains.
 
     Only the generator learns; the teacher is frozen.
+
+    Raises:
+        ValueError: the teacher carries another preprocessing than the generator's mean and std.
     """
 
-    @checked(generator=network_rule, teacher=network_rule)
-    def __init__(self, generator: nn.Module, teacher: nn.Module):
+    @checked(generator=_generator, teacher=network_rule)
+    def __init__(self, generator: Generator, teacher: nn.Module):
         super().__init__()
+        own = preprocessing_of(teacher)
+        if own is not None and not torch.allclose(torch.cat([own.mean, own.std]), _statistics(generator)):
+            raise ValueError(
+                f"teacher must be shown what it learned from, images normalised by {own.describe()}; got a generator "
+                f"with mean and std {_statistics(generator).tolist()}"
+            )
         self.generator = generator
         self.teacher = teacher if isinstance(teacher, FrozenTeacher) else freeze(teacher)
 
@@ -86,7 +105,8 @@ class DataFreeLoss:
 
     Args:
         teacher: the one inside the `AgainstTeacher`; its batch norms are listened to.
-        sure, balance, statistics: weights of the terms, at least 0.
+        sure, balance, statistics: weights of the terms, at least 0; where `statistics` is 0 the teacher needs no
+            batch norms.
         statistics_term: (maps, running_mean, running_var) -> scalar.
     """
 
@@ -109,7 +129,7 @@ class DataFreeLoss:
         self._terms: list[Tensor] | None = None
 
     def __enter__(self) -> "DataFreeLoss":
-        self._listening = statistics_of(self._teacher, self._statistics_term)
+        self._listening = statistics_of(self._teacher, self._statistics_term) if self.statistics else nullcontext([])
         self._terms = self._listening.__enter__()
         return self
 
@@ -120,12 +140,12 @@ class DataFreeLoss:
     def __call__(self, logits: Float[Tensor, "batch classes"], labels: Any = None) -> Float[Tensor, ""]:
         if self._terms is None:
             raise RuntimeError("a DataFreeLoss must be used in a with block: with DataFreeLoss(teacher) as loss: ...")
-        if not self._terms:
+        if self.statistics and not self._terms:
             raise RuntimeError("teacher has seen no images in this with block: it must be the one in AgainstTeacher")
         mean = logits.softmax(dim=1).mean(dim=0)
         balance = torch.special.entr(mean).sum()
         loss = self.sure * F.cross_entropy(logits, logits.argmax(dim=1)) - self.balance * balance
-        return loss + self.statistics * torch.stack(self._terms).mean()
+        return loss + self.statistics * torch.stack(self._terms).mean() if self.statistics else loss
 
 
 @checked(n=positive_integer, seed=_checks.seed)
@@ -138,17 +158,14 @@ def latent(n: int, *, seed: int = 0) -> ImageSplit:
     return ImageSplit(noise, torch.zeros(n, dtype=torch.int64), mean=[mean], std=[std])
 
 
-def _generator(name: str, value: Any) -> Generator:
-    if not isinstance(value, Generator):
-        raise TypeError(f"{name} must be a kdlib.datafree.generator.Generator, got {type(value).__name__}")
-    return value
-
-
 @checked(generator=_generator, n=positive_integer, seed=_checks.seed)
 def generated(generator: Generator, n: int, *, seed: int = 0) -> UInt8[Tensor, "n 1 28 28"]:
-    """What the generator makes of noise that it has not been trained with, unless that had this seed."""
-    seen = predict_logits(_Flat(generator), latent(n, seed=seed)).view(n, 1, 28, 28)
-    pixels = seen * generator.std.cpu() + generator.mean.cpu()
+    """What the generator makes of noise that it has not been trained with, unless that had this seed.
+
+    On the CPU, where a seed gives the same images everywhere; the generator stays there.
+    """
+    seen = predict_logits(_Flat(generator), latent(n, seed=seed), device="cpu").view(n, 1, 28, 28)
+    pixels = seen * generator.std + generator.mean
     return (255 * pixels).round().clamp(0, 255).to(torch.uint8)
 
 

@@ -1,7 +1,7 @@
 """Images made from a teacher alone: pixels are moved until the teacher is sure of a class (Yin et al. 2020)."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from kdlib._checks import (
 )
 from kdlib.data import ImageDataset
 from kdlib.data.splits import is_dataset
-from kdlib.inference import logits_of, network_rule, on_device, pick_device, switch
+from kdlib.inference import logits_of, network_rule, on_device, pick_device, preprocessing_of, switch
 
 __all__ = ["invert", "smoothness", "statistics_loss", "statistics_of"]
 
@@ -75,7 +75,10 @@ def statistics_of(network: nn.Module, loss: StatisticsLoss = statistics_loss) ->
     """
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d) and m.running_mean is not None]
     if not norms:
-        raise ValueError("network must have batch norms with running statistics: there is nothing to compare with")
+        raise ValueError(
+            "network must have batch norms (BatchNorm2d) with running statistics, there is nothing to compare with: "
+            "give statistics=0 where it has none"
+        )
     terms: list[Tensor] = []
     passed: list[nn.Module] = []  # by the images of this forward pass, in the order of the pass
 
@@ -135,32 +138,37 @@ def invert(
     Args:
         teacher: with batch norms; it is left in eval mode.
         labels: the class that each image shall be.
-        like: whose mean, std and image size the teacher was trained with; its images are not looked at.
+        like: whose mean, std and image size the teacher was trained with; its images are not looked at. A teacher that
+            carries a preprocessing of its own is shown that.
         steps, learning_rate: of Adam, the rate falling to 0 along a cosine.
-        statistics, smooth: weights of the terms.
+        statistics, smooth: weights of the terms; with `statistics=0` the teacher needs no batch norm.
         statistics_term: (maps, running_mean, running_var) -> scalar.
         seed: of the noise and the shifts.
         device: where to compute; the teacher comes back from there.
 
     Raises:
-        ValueError: labels of another kind or of no class, numbers out of their range, a teacher without batch norms.
+        ValueError: labels of another kind or of no class, numbers out of their range, a teacher without batch norms
+            where `statistics` is above 0.
         FloatingPointError: the loss is not finite.
     """
     random, device = torch.Generator().manual_seed(seed), pick_device(device)
     shape = (len(labels), *like.train.images.shape[1:])
-    mean, std = (values.view(1, -1, 1, 1).to(device) for values in (like.mean, like.std))
+    own = preprocessing_of(teacher) or like
+    mean, std = (values.view(1, -1, 1, 1).to(device) for values in (own.mean, own.std))
     free = torch.randn(shape, generator=random).to(device).requires_grad_()
     optimizer = torch.optim.Adam([free], lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     switch(teacher, training=False)
-    with on_device(teacher, device), statistics_of(teacher, statistics_term) as terms:
+    listening = statistics_of(teacher, statistics_term) if statistics else nullcontext([])
+    with on_device(teacher, device), listening as terms:
         for _ in range(steps):
             pixels = free.sigmoid()  # in [0, 1], as pixels are
             shift = torch.randint(-_SHIFT, _SHIFT + 1, (2,), generator=random).tolist()
             logits = logits_of(teacher((pixels.roll(shift, dims=(2, 3)) - mean) / std))
             _checks.labels_fit(labels, tuple(logits.shape))
             loss = F.cross_entropy(logits, labels.to(device)) + smooth * smoothness(pixels)
-            loss = loss + statistics * torch.stack(terms).mean()
+            if statistics:
+                loss = loss + statistics * torch.stack(terms).mean()
             if not loss.isfinite():
                 raise FloatingPointError(f"the loss is {loss.item()}: lower learning_rate={learning_rate}")
             (free.grad,) = torch.autograd.grad(loss, free)  # and none for the weights of the teacher

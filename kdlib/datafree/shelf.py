@@ -81,7 +81,7 @@ def generator() -> generators.Generator:
 
     path = FOLDER / f"{GENERATOR}.safetensors"
     weights = _files.read_weights(path, manifest(GENERATOR), "the generator")
-    network = generators.Generator()
+    network = generators.Generator(0, 1)  # the file holds its mean and std
     network.load_state_dict(load(weights))  # float16 on disk, float32 in the network
     return network.eval()
 

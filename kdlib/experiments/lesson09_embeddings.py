@@ -44,7 +44,7 @@ NORMALISED = {
     "ImageNet's": (0.449, 0.226),
     "pixels from 0 to 255": (0.0, 1 / 255),
 }
-IN_PASSING = ("pixels from -1 to 1", "pixels from 0 to 255")
+IN_PASSING = ("pixels from 0 to 1", "pixels from -1 to 1", "pixels from 0 to 255")
 TRAINED = (COSINE, SQUARED, STANDARDISED, ANGLES, UNTRAINED)
 GRIDS = {arm: every(rate=RATES) for arm in TRAINED}
 

@@ -37,7 +37,8 @@ def _exits() -> Iterator[Comparison]:
         yield _compared("exits", exits.TAUGHT_LONGER, exits.DEEP_LONGER, by, {}, by)
         yield _compared("exits", exits.DEEP_LONGER, exits.DEEP, by, {}, by)
     last = f"exit {exits.EXITS}"
-    yield from (_compared("exits", arm, exits.LAST, last, {}, last) for arm in (exits.DEEP, exits.TAUGHT, exits.LAST_LONGER))
+    others = (exits.DEEP, exits.TAUGHT, exits.LAST_LONGER)
+    yield from (_compared("exits", arm, exits.LAST, last, {}, last) for arm in others)
 
 
 def _peers() -> Iterator[Comparison]:
@@ -95,11 +96,10 @@ def _ladder() -> Iterator[Comparison]:
     of = lesson09_ladder
     for images in of.COUNTS:
         where, words = {"images": images}, f"{images:,} images"
-        arms = [arm for arm in of.ABOVE_CHANCE if images == of.COUNTS[0] or arm not in of.FEW_ONLY]
+        arms = [arm for arm in of.JUDGED if images == of.COUNTS[0] or arm not in of.FEW_ONLY]
         yield from (_compared("ladder", arm, of.LABELS, "accuracy", where, words) for arm in arms)
-        for over in (of.GLYPHS, of.DIGITS):
-            others = [arm for arm in (of.INVERTED, of.GENERATED) if arm in arms]
-            yield from (_compared("ladder", arm, over, "accuracy", where, words) for arm in others)
+        others = [arm for arm in (of.INVERTED, of.GENERATED) if arm in arms]
+        yield from (_compared("ladder", arm, of.GLYPHS, "accuracy", where, words) for arm in others)
 
 
 def _few() -> Iterator[Comparison]:

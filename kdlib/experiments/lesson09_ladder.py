@@ -50,6 +50,7 @@ GRIDS = {arm: every(temperature=TEMPERATURES, rate=RATES) for arm in RUNGS} | {
     LABELS: every(temperature=(1.0,), rate=RATES)
 }
 ABOVE_CHANCE = (DIGITS, GLYPHS, INVERTED, GENERATED, REAL)
+JUDGED = (GLYPHS, INVERTED, GENERATED, REAL)
 BEYOND = {
     arm: every(temperature=(16.0,), rate=RATES[2:]) + every(temperature=(4.0,), rate=(HIGHER_RATE,))
     for arm in ABOVE_CHANCE
@@ -151,5 +152,5 @@ def compared(seeds: Sequence[int] = SEEDS, **sizes: int) -> pandas.DataFrame:
 
 @experiment("lesson09-ladder-again")
 def again(seeds: Sequence[int] = AGAIN, **sizes: int) -> pandas.DataFrame:
-    """The same with ten other seeds, for the rungs that are above chance."""
-    return measured(functools.partial(on_split, **sizes), cells(seeds, (*ABOVE_CHANCE, LABELS)))
+    """The same with ten other seeds, for the rungs that are judged."""
+    return measured(functools.partial(on_split, **sizes), cells(seeds, (*JUDGED, LABELS)))

@@ -83,7 +83,6 @@ TASKS = {
     "turned, wrong labels": Task(
         _regressor, turned, F.mse_loss, mean_error, "mean error in degrees", taught=_wrongly_turned
     ),
-    "three thirds": Task(_classifier, _labelled, F.cross_entropy, metrics.accuracy, "accuracy"),
 } | {
     f"third {number + 1}": Task(
         _classifier, _labelled, F.cross_entropy, metrics.accuracy, "accuracy", taught=_third(number)
@@ -116,7 +115,7 @@ def load(name: str) -> teachers.FrozenTeacher:
     Args:
         name: "collages", "canvases", "clips", "turned", or "turned, wrong labels", whose teacher learned from labels of
             which four in ten were replaced by chance; "third 1", "third 2" and "third 3", each of which learned to name
-            items from other 3,000 images, and "three thirds", which learned from all 9,000.
+            items from other 3,000 images.
 
     Returns:
         The network, which carries the mean and std that its images were normalised by.
