@@ -157,8 +157,8 @@ widgets.twin(draw_generations, {f"{wrong} of 100 wrong": {"wrong_labels": wrong}
 widgets.strip(draw_generations, wrong_labels=[0, 40], size=(9.5, 4), caption="the same with a slider.")
 
 # %% [markdown]
-# **What this says.** Where labels are right, generation 1 gains something that ten seeds can tell and nobody would notice, and later generations no more. *Smoothed* labels, which need no teacher, gain about
-# twice as much. Where labels are wrong, generation after generation is ahead of the one before: a network that learned some wrong labels by heart passes on fewer than it was given. It looks as if labels were refined.
+# **What this says.** Where labels are right, no generation gains anything that both sets of ten seeds agree on. *Smoothed* labels, which need no teacher, gain nearly a point.
+# Where labels are wrong, generation after generation is ahead of the one before: a network that learned some wrong labels by heart passes on fewer than it was given. It looks as if labels were refined.
 #
 # Now the dull explanation. A network learns what is regular first and what is wrong last. Labels for a third of the passes are ahead of generation 1, and not told apart from generation 3; for as long as all generations
 # took together they are far worse. *Smooth and stop early*: that is ahead of every generation, also of one taught by a network that stopped early. A teacher that never saw the wrong labels adds more than three times what generations add.
@@ -333,7 +333,7 @@ def probed(normalisation):
 # %% tags=["projector", "figure"]
 def draw_embeddings(figure):
     axes = figure.subplots()
-    move = plots.intervals(axes, COUNTS, probed("its own"), styles=STYLES)
+    move = plots.intervals(axes, COUNTS, probed("its own"), styles=STYLES, dodge=7)
     axes.set(xscale="log", xlim=(8, 1300), ylim=(20, 100), xlabel="labels", ylabel="test accuracy (%)")
     axes.set_xticks(COUNTS, [f"{count:,}" for count in COUNTS])
     axes.minorticks_off()
@@ -434,7 +434,7 @@ assert torch.allclose(own_statistics(maps, torch.zeros(3), torch.ones(3)), inver
 # %% tags=["figure"]
 rungs = {arm: lesson09_ladder.rung(arm, 10, 0).images[:10] for arm in lesson09_ladder.RUNGS if arm != "inverted"}
 shown = {**{arm: rungs[arm] for arm in ("noise", "shuffled pixels", "digits", "photographs", "glyphs")}, "inverted, shipped": made_from_teacher.inverted()[:10],
-         "inverted, just now": twenty[:10], "generated, shipped": rungs["generated"], "generated, after your steps": generator.generated(maker, 10, seed=0),
+         "inverted, just now": twenty[:10], "generated, shipped": rungs["generated"], "after your steps": generator.generated(maker, 10, seed=0),
          "real": rungs["real, unlabelled"]}
 figure = Figure(figsize=(9, 8.2), layout="constrained")
 for axes, (name, ten) in zip(figure.subplots(len(shown), 1), shown.items(), strict=True):
@@ -601,7 +601,7 @@ print(lab, f"the difference on the test images: {plots.points(metrics.Interval(*
 # %% [markdown]
 # ## Summary
 #
-# - A teacher of the student's own kind teaches little where labels are right. Where they are wrong it helps; smoothing and stopping early helps more.
+# - A teacher of the student's own kind teaches nothing that can be told where labels are right. Where they are wrong it helps; smoothing and stopping early helps more.
 # - Two that learn together are each ahead of two that learned alone; strongly smoothed labels gain most of it, but not the calibration.
 # - Several teachers are ahead of one. The mean of logits is a little more often right, the mean of probabilities better calibrated.
 # - An embedding without labels is worth what its teacher knows. Standardise where two teachers are to be heard, and feed each the numbers that it was trained on.
@@ -662,9 +662,9 @@ ahead = {(row.topic, row.arm, row.over, row.of): row.gain.mean for row in gains.
 right, wrong = "0% wrong labels", "40% wrong labels"
 later = [f"generation {number}" for number in (1, 2, 3)]
 by_arm = generations_table["accuracy"].groupby(["wrong", "arm"]).mean()
-assert said["self", "generation 1", "labels", right] == said["self", "labels, smoothed", "labels", right] == "helps"
-assert all(ahead["self", arm, "labels", right] < 0.01 for arm in later) and said["self", "generation 3", "generation 1", right] == "not told apart"
-assert 0.001 < ahead["self", "generation 1", "labels", right] < 0.7 * ahead["self", "labels, smoothed", "labels", right]
+assert all(said["self", arm, "labels", right] == "not told apart" for arm in later)
+assert said["self", "labels, smoothed", "labels", right] == "helps" and 0.006 < ahead["self", "labels, smoothed", "labels", right] < 0.01
+assert all(said["self", arm, "labels, smoothed", right] == "hurts" for arm in ("generation 1", "generation 3"))
 assert all(said["self", arm, "labels", wrong] == "helps" for arm in (*later, "labels, a third as long", "labels, smoothed, a third as long"))
 assert by_arm[0.4, "generation 1"] < by_arm[0.4, "generation 2"] < by_arm[0.4, "generation 3"] and said["self", "generation 3", "generation 1", wrong] == "helps"
 assert said["self", "generation 1", "labels, a third as long", wrong] == "hurts" and said["self", "generation 3", "labels, a third as long", wrong] == "not told apart"
