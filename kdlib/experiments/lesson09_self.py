@@ -82,7 +82,7 @@ def images_of(seed: int, wrong: float, images: int = IMAGES) -> ImageSplit:
 
 
 def from_labels(
-    split: ImageSplit, rate: float, seed: int, *, epochs: float, smoothing: float = 0.0
+    split: ImageSplit, rate: float, seed: int, *, epochs: float | int, smoothing: float | int = 0.0
 ) -> nn.Module:
     student = models.build("tiny-cnn", seed=seed)
     training.train(
