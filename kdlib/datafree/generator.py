@@ -19,7 +19,7 @@ from kdlib._checks import (
 )
 from kdlib.data import ImageSplit
 from kdlib.datafree.inversion import StatisticsLoss, statistics_loss, statistics_of
-from kdlib.inference import logits_of, network_rule, predict_logits, preprocessing_of
+from kdlib.inference import Preprocessing, logits_of, network_rule, predict_logits, preprocessing_of
 from kdlib.teachers import FrozenTeacher, freeze
 
 __all__ = ["AgainstTeacher", "DataFreeLoss", "Generator", "generated", "latent"]
@@ -65,6 +65,11 @@ def _statistics(generator: Generator) -> Tensor:
     return torch.stack([generator.mean, generator.std]).cpu()
 
 
+def _normalises_like(own: Preprocessing, generator: Generator) -> bool:
+    its, made = torch.cat([own.mean, own.std]).cpu(), _statistics(generator)
+    return its.shape == made.shape and torch.allclose(its, made)
+
+
 class AgainstTeacher(nn.Module):
     """What the teacher says of what the generator makes: the network that `training.train` trains.
 
@@ -78,7 +83,7 @@ class AgainstTeacher(nn.Module):
     def __init__(self, generator: Generator, teacher: nn.Module):
         super().__init__()
         own = preprocessing_of(teacher)
-        if own is not None and not torch.allclose(torch.cat([own.mean, own.std]), _statistics(generator)):
+        if own is not None and not _normalises_like(own, generator):
             raise ValueError(
                 f"teacher must be shown what it learned from, images normalised by {own.describe()}; got a generator "
                 f"with mean and std {_statistics(generator).tolist()}"
