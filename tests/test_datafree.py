@@ -1,5 +1,6 @@
 """Images from a teacher alone: the terms by hand, what inversion makes, and what it leaves as it was."""
 
+import copy
 import math
 
 import numpy as np
@@ -13,6 +14,7 @@ from kdlib.datafree import effective_classes, unlabelled
 from kdlib.datafree.inversion import invert, smoothness, statistics_loss, statistics_of
 from kdlib.inference import predict_logits
 from kdlib.models import TinyCNN
+from kdlib.teachers import freeze
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -233,6 +235,22 @@ def test_each_term_lowers_what_it_weighs(teacher):
     assert smoothness(made(statistics=0, smooth=30) / 255) < 0.8 * smoothness(plain / 255)
 
 
+def test_without_the_statistics_a_teacher_needs_no_batch_norm():
+    torch.manual_seed(1)
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(SIDE**2, CLASSES))
+    images = invert(plain, LABELS, like=LIKE, **FEW | {"statistics": 0, "steps": 20})
+    assert torch.equal(predict_logits(plain, unlabelled(images, LIKE)).argmax(dim=1), LABELS)
+
+
+def test_a_teacher_is_shown_images_that_are_normalised_by_what_it_carries(teacher):
+    other = ImageSplit(LIKE.train.images, LIKE.train.labels, mean=[0.9], std=[0.05])
+    carries = freeze(copy.deepcopy(teacher), mean=LIKE.mean, std=LIKE.std)
+    few = FEW | {"steps": 3}
+    expected = invert(teacher, LABELS, like=LIKE, **few)
+    assert torch.equal(invert(carries, LABELS, like=dataset_of(other), **few), expected)
+    assert not torch.equal(invert(teacher, LABELS, like=dataset_of(other), **few), expected)
+
+
 def test_another_term_may_stand_for_the_statistics(teacher):
     seen = []
 
@@ -265,6 +283,7 @@ def test_bad_arguments_are_named(teacher):
         (ValueError, r"running_var must .* got the shape \(1,\)", lambda: statistics_loss(maps, three, three[:1])),
         (TypeError, "like must be .*ImageDataset, got ImageSplit", lambda: unlabelled(maps.byte(), LIKE.train)),
         (ValueError, "images must be .*uint8", lambda: unlabelled(maps, LIKE)),
+        (ValueError, r"images must .* of like, \(1, 12, 12\), got \(3, 4, 4\)", lambda: unlabelled(maps.byte(), LIKE)),
         (ValueError, r"logits must have shape \(batch, classes\)", lambda: effective_classes(three)),
         (ValueError, "logits must be finite, got nan", lambda: effective_classes(torch.full((2, 2), math.nan))),
     ]:

@@ -99,7 +99,8 @@ def by_hand(logits, maps, norms, sure, balance, statistics):
         rows = np.moveaxis(values, 1, 0).reshape(values.shape[1], -1)
         far.append(np.linalg.norm(rows.mean(axis=1) - norm.running_mean.numpy()))
         far[-1] += np.linalg.norm(rows.var(axis=1) - norm.running_var.numpy())
-    return sure * -np.log(shares.max(axis=1)).mean() + balance * (mean * np.log(mean)).sum() + statistics * np.mean(far)
+    unsure, uneven = -np.log(shares.max(axis=1)).mean(), (mean * np.log(mean)).sum()
+    return sure * unsure + balance * uneven + statistics * np.mean(far or 0)
 
 
 def test_the_loss_is_sureness_balance_and_statistics():
@@ -142,6 +143,29 @@ def test_the_loss_listens_to_the_teacher_in_its_with_block_only():
     assert not hooks_of(network)
     with pytest.raises(RuntimeError, match="a DataFreeLoss must be used in a with block"):
         loss(logits)
+
+
+def test_without_the_statistics_a_teacher_needs_no_batch_norm():
+    torch.manual_seed(2)
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(784, CLASSES))
+    maker = generator()
+    before = state_of(plain)
+    with DataFreeLoss(plain, sure=2, balance=3, statistics=0) as loss:
+        logits = plain(torch.randn(6, 1, 28, 28)).detach()
+        assert loss(logits).item() == pytest.approx(by_hand(logits.double().numpy(), [], [], 2, 3, 0), rel=1e-4)
+        made = state_of(maker)
+        training.train(AgainstTeacher(maker, plain), latent(20), epochs=1, task_loss=loss, progress=False)
+    assert not torch.equal(made["spread.weight"], maker.state_dict()["spread.weight"])
+    assert all(torch.equal(before[name], values) for name, values in plain.state_dict().items())
+    with pytest.raises(RuntimeError, match="a DataFreeLoss must be used in a with block"):
+        loss(logits)
+
+
+def test_a_teacher_that_was_trained_with_other_statistics_is_refused():
+    AgainstTeacher(generator(), freeze(teacher(), mean=[0.3], std=[0.35]))
+    for mean, std in (([0.3], [0.4]), ([0.2], [0.35]), ([0.3] * 3, [0.35] * 3)):
+        with pytest.raises(ValueError, match="teacher must be shown what it learned from, images normalised by mean="):
+            AgainstTeacher(generator(), freeze(teacher(), mean=mean, std=std))
 
 
 def test_another_teacher_than_that_of_the_training_is_found_out():
@@ -189,14 +213,14 @@ def test_bad_arguments_are_named():
         (ValueError, "std must be above 0, got 0", lambda: Generator(0.3, 0)),
         (ValueError, "mean must be a finite number, got nan", lambda: Generator(math.nan, 1)),
         (TypeError, "mean must be a number, got Tensor", lambda: Generator(torch.zeros(1), 1)),
-        (TypeError, "generator must be a torch.nn.Module, got str", lambda: AgainstTeacher("generator", other)),
+        (TypeError, "generator must be a .*Generator, got str", lambda: AgainstTeacher("generator", other)),
         (TypeError, "teacher must be a network, got the class TinyCNN", lambda: AgainstTeacher(one, TinyCNN)),
         (TypeError, "teacher must be a torch.nn.Module, got Tensor", lambda: DataFreeLoss(torch.zeros(3, 4))),
         (ValueError, "sure must be at least 0, got -1", lambda: DataFreeLoss(other, sure=-1)),
         (ValueError, "balance must be a finite number, got inf", lambda: DataFreeLoss(other, balance=math.inf)),
         (TypeError, "statistics must be a number, got str '5'", lambda: DataFreeLoss(other, statistics="5")),
         (TypeError, "statistics_term must be a function", lambda: DataFreeLoss(other, statistics_term=1)),
-        (ValueError, "must have batch norms with running", lambda: DataFreeLoss(nn.Linear(2, 2)).__enter__()),
+        (ValueError, "must have batch norms .* running statistics", lambda: DataFreeLoss(nn.Linear(2, 2)).__enter__()),
         (ValueError, "n must be at least 1, got 0", lambda: latent(0)),
         (ValueError, r"seed must be below 2\*\*63", lambda: latent(1, seed=2**63)),
         (TypeError, "generator must be a kdlib.datafree.generator.Generator, got TinyCNN", lambda: generated(other, 3)),

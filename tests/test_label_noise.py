@@ -17,9 +17,9 @@ SHARE = 0.4
 
 def test_exactly_the_share_of_labels_is_wrong():
     for n in (1, 7, 40, 1000):
-        split = noise_items(n)
+        split = noise_items(n, classes=3)
         for share in (0, 0.1, 0.25, 0.4, 0.999, 1):
-            wrong = with_wrong_labels(split, share, seed=3).labels != split.labels
+            wrong = with_wrong_labels(split, share, seed=3, classes=10).labels != split.labels
             assert int(wrong.sum()) == round(share * n)
 
 
@@ -43,6 +43,14 @@ def test_wrong_labels_are_any_other_class_equally_likely():
         assert (table.diagonal() == 0).all()
         others = table[~np.eye(classes, dtype=bool)].reshape(classes, classes - 1)
         assert classes == 2 or stats.chisquare(others, axis=1).pvalue.min() > 1e-3
+
+
+def test_without_their_number_the_classes_are_those_up_to_the_largest_label():
+    for classes in (2, 5, 13):
+        split = noise_items(600, classes, size=(1, 1))
+        found = with_wrong_labels(split, 1).labels
+        assert found.unique().tolist() == list(range(classes))
+        assert torch.equal(found, with_wrong_labels(split, 1, classes=classes).labels)
 
 
 def test_which_images_get_them_is_chance():
@@ -95,6 +103,7 @@ def test_bad_arguments_are_named():
         (ValueError, r"seed must be below 2\*\*63, got 18446744073709551616", (split, 0.1, 2**64), {}),
         (ValueError, "classes must be at least 2 and above .*, got 9 and the label 9", (split, 0.1), {"classes": 9}),
         (ValueError, "classes must be at least 2 and above .*, got 1", (noise_items(3, 1), 0.1), {"classes": 1}),
+        (ValueError, "classes must be at least 2 and above .*, got 1", (noise_items(3, 1), 0.1), {}),
         (TypeError, "classes must be an integer, got float 10.0", (split, 0.1), {"classes": 10.0}),
     ]:
         with pytest.raises(error, match=words):
