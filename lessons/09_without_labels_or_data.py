@@ -498,7 +498,7 @@ widgets.twin(draw_ladder, {f"{images:,}": {"images": images} for images in (1000
 widgets.strip(draw_ladder, images=[1000, 9000], size=(9, 3.6), caption="the same with a slider over the number of images.")
 
 # %% [markdown]
-# **What this says.** Noise, shuffled pixels and photographs teach nothing beyond guessing, digits a little. Glyphs, which nobody made for garments, teach enough to be right in four of ten cases. And the generator, which was trained against this very teacher? Where both have 9,000 images it is not told apart from
+# **What this says.** Noise, shuffled pixels and photographs teach next to nothing, digits a little. Glyphs, which nobody made for garments, teach enough to be right in four of ten cases. And the generator, which was trained against this very teacher? Where both have 9,000 images it is not told apart from
 # the glyphs. With 1,000 it is ahead of them, and inverted images more so. Such a rung of *other images* is left out in most papers. All stay far below real images, on which the teacher's answers, without a label, are ahead of labels.
 #
 # Does a rung fail because it reaches too few classes? Not alone: generated images reach all ten, as real ones do, and their student is right half as often.
@@ -616,7 +616,7 @@ print(lab, f"the difference on the test images: {plots.points(metrics.Interval(*
 # - One generator, one set of inverted images, one teacher of each kind: intervals know of students' seeds only. The generator and the inverted images were made on a GPU; their manifests say so. Their images are fixed sets, where the papers draw new ones in
 #   every step, and search for images on which teacher and student differ.
 # - Glyphs are centred, white on black and as large as a garment: whoever chooses them knows something of the task.
-# - The lost images' mean and std are used throughout; they are two numbers that a teacher should carry.
+# - The lost images' mean and std are used throughout; two numbers that a teacher should carry. Turned items have their own, close to these.
 # - "Labels longer" is one length for each section. The probes have one strength of regularisation for all.
 # - The turned images, and their thousand labels, are one set.
 # - "Not told apart" is not "no effect".
