@@ -1,5 +1,9 @@
 """What the tests of several lessons' experiments share: tables by plain counting, and experiments without trainings."""
 
+import itertools
+
+import numpy as np
+import pandas
 import torch
 
 from kdlib.experiments import choosing
@@ -20,6 +24,24 @@ def in_place_of_trainings(patch, table):
 def in_place_of_recorded(patch, tables):
     patch.setattr(results, "read", lambda name: tables[name].copy())
     patch.setattr(results, "recorded", lambda: [*tables])
+
+
+def invent(patch, topics, measured, names):
+    """A table of every experiment: the cells of its own grid, with invented results.
+
+    topics: topic -> module; measured: topic -> columns; names: topic -> its experiments, tunings first.
+    """
+    random, tables = np.random.default_rng(0), {}
+
+    def table(function, cells):
+        (topic,) = (topic for topic, module in topics.items() if function.func is module.on_split)
+        return pandas.DataFrame([one | {name: random.random() for name in sorted(measured[topic])} for one in cells])
+
+    in_place_of_trainings(patch, table)
+    in_place_of_recorded(patch, tables)
+    for name in itertools.chain(*map(names, topics)):
+        tables[name] = results.registered()[name]()
+    return tables
 
 
 def means_of(tuning, context, settings, judged_by):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from laboratory_trainings import recorded_trainings
 
 from kdlib import data, inference, metrics, models, training
 from kdlib.data import ImageSplit, augment
@@ -28,20 +29,7 @@ QUICK = functools.partial(own_generation, epochs=1)
 @pytest.fixture
 def calls(monkeypatch):
     """The trainings: by which function, on which images, with which settings."""
-    made = []
-
-    def recorded(name):
-        function = getattr(training, name)
-
-        def train(student, *rest, **settings):
-            made.append((name, rest[-1], settings))
-            return function(student, *rest, **settings)
-
-        monkeypatch.setattr(training, name, train)
-
-    recorded("train")
-    recorded("distill")
-    return made
+    return recorded_trainings(monkeypatch)
 
 
 def laboratory(profile="lesson", *, generation=QUICK, **more):

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from laboratory_trainings import recorded_trainings
 from torchvision.transforms import v2
 
 from kdlib import data, inference, metrics, models, teachers, training
@@ -24,20 +25,7 @@ KNOWN = ["method", "temperature", "alpha", "images", "epochs", "learning_rate", 
 @pytest.fixture
 def calls(monkeypatch):
     """The trainings: by which function, on which images, with which settings."""
-    made = []
-
-    def recorded(name):
-        function = getattr(training, name)
-
-        def train(student, *rest, **settings):
-            made.append((name, rest[-1], settings))
-            return function(student, *rest, **settings)
-
-        monkeypatch.setattr(training, name, train)
-
-    recorded("train")
-    recorded("distill")
-    return made
+    return recorded_trainings(monkeypatch)
 
 
 def train_set(images, seed):

@@ -1,7 +1,6 @@
 """The experiments of lesson 08, run very small: arms differ in what they say, and the best are those of the tuning."""
 
 import functools
-import itertools
 import math
 
 import experiment_tables
@@ -9,7 +8,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
-from experiment_tables import alike, copied, in_place_of_recorded, in_place_of_trainings
+from experiment_tables import alike, copied, in_place_of_recorded, in_place_of_trainings, invent
 from scipy import stats
 from torch.nn import functional as F
 
@@ -421,17 +420,7 @@ def all_tried(topic, tables):
 @pytest.fixture
 def invented(monkeypatch):
     """A table of every experiment: the cells of its own grid, with invented results."""
-    random, tables = np.random.default_rng(0), {}
-
-    def table(function, cells):
-        (topic,) = (topic for topic, module in TOPICS.items() if function.func is module.on_split)
-        return pandas.DataFrame([one | {name: random.random() for name in sorted(MEASURED[topic])} for one in cells])
-
-    in_place_of_trainings(monkeypatch, table)
-    in_place_of_recorded(monkeypatch, tables)
-    for name in itertools.chain(*map(names, TOPICS)):
-        tables[name] = results.registered()[name]()
-    return tables
+    return invent(monkeypatch, TOPICS, MEASURED, names)
 
 
 CONTEXT = {"regression": ["wrong"], "video": ["frames"], "modalities": ["images"]}

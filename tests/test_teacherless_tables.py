@@ -7,7 +7,7 @@ import experiment_tables
 import numpy as np
 import pandas
 import pytest
-from experiment_tables import in_place_of_recorded, in_place_of_trainings
+from experiment_tables import in_place_of_recorded, in_place_of_trainings, invent
 from scipy import stats
 
 from kdlib.experiments import (
@@ -91,17 +91,7 @@ def forgotten():
 @pytest.fixture
 def invented(monkeypatch):
     """A table of every experiment: the cells of its own grid, with invented results."""
-    random, tables = np.random.default_rng(0), {}
-
-    def table(function, cells):
-        (topic,) = (topic for topic, module in TOPICS.items() if function.func is module.on_split)
-        return pandas.DataFrame([one | {name: random.random() for name in sorted(MEASURED[topic])} for one in cells])
-
-    in_place_of_trainings(monkeypatch, table)
-    in_place_of_recorded(monkeypatch, tables)
-    for name in itertools.chain(*map(names, TOPICS)):
-        tables[name] = results.registered()[name]()
-    return tables
+    return invent(monkeypatch, TOPICS, MEASURED, names)
 
 
 # ------------------------------------------------------------------ how settings are chosen

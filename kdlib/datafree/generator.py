@@ -20,7 +20,7 @@ from kdlib._checks import (
 from kdlib.data import ImageSplit
 from kdlib.datafree.inversion import StatisticsLoss, statistics_loss, statistics_of
 from kdlib.inference import Preprocessing, logits_of, network_rule, predict_logits, preprocessing_of
-from kdlib.teachers import FrozenTeacher, freeze
+from kdlib.teachers import freeze
 
 __all__ = ["AgainstTeacher", "DataFreeLoss", "Generator", "generated", "latent"]
 
@@ -89,7 +89,7 @@ class AgainstTeacher(nn.Module):
                 f"with mean and std {_statistics(generator).tolist()}"
             )
         self.generator = generator
-        self.teacher = teacher if isinstance(teacher, FrozenTeacher) else freeze(teacher)
+        self.teacher = freeze(teacher)
 
     def forward(self, noise: Float[Tensor, "batch 1 8 8"]) -> Float[Tensor, "batch classes"]:
         return logits_of(self.teacher(self.generator(noise)))

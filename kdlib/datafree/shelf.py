@@ -109,14 +109,15 @@ def make_inverted(dataset: ImageDataset, *, device: str | torch.device | None = 
     np.savez_compressed(file, images=images.numpy())
     _files.write(out / f"{INVERTED}.npz", content := file.getvalue())
     settings = INVERSION | {"batches": BATCHES, "batch": BATCH}
-    return _describe(out, INVERTED, content, images, dataset, settings, began, device)
+    description = _description(INVERTED, images, dataset, settings, began, device)
+    description |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    _files.write(out / f"{INVERTED}.json", (json.dumps(description, indent=2) + "\n").encode())
+    return description
 
 
 def make_generator(dataset: ImageDataset, *, device: str | torch.device | None = None, out: Path = FOLDER) -> dict:
     """Train a generator against the teacher and write its weights and its manifest, which is returned."""
-    from safetensors.torch import save
-
-    from kdlib.training.teacher_recipe import round_to_half
+    from kdlib.training.teacher_recipe import round_to_half, write
 
     began, teacher, device = time.perf_counter(), teachers.load("fashion-mnist"), pick_device(device)
     _files.writable_folder(out)
@@ -128,22 +129,18 @@ def make_generator(dataset: ImageDataset, *, device: str | torch.device | None =
             seed=SEED, bfloat16=False, progress=False, device=device, **RECIPE,
         )  # fmt: skip
     round_to_half(network.cpu())
-    halves = {
-        name: (values.half() if values.is_floating_point() else values).contiguous()
-        for name, values in network.state_dict().items()
-    }
-    _files.write(out / f"{GENERATOR}.safetensors", content := save(halves))
     images = generators.generated(network, 1000, seed=0)
     settings = RECIPE | LOSS | {"noise": NOISE}
-    return _describe(out, GENERATOR, content, images, dataset, settings, began, device)
+    description = _description(GENERATOR, images, dataset, settings, began, device)
+    return json.loads(write(out, GENERATOR, network, description).read_text(encoding="utf-8"))
 
 
-def _describe(
-    out: Path, name: str, content: bytes, images: Tensor, dataset: ImageDataset, settings: dict, began: float,
-    device: torch.device,
-) -> dict[str, Any]:  # fmt: skip
+def _description(
+    name: str, images: Tensor, dataset: ImageDataset, settings: dict, began: float, device: torch.device
+) -> dict[str, Any]:
+    """What a manifest says before the file is written: how it was made, and what the teacher sees in it."""
     logits = teachers.cached_logits(teachers.load("fashion-mnist"), unlabelled(images, dataset))
-    description = {
+    return {
         "teacher": teachers.manifest("fashion-mnist")["sha256"],
         "settings": settings,
         "seed": SEED,
@@ -154,11 +151,7 @@ def _describe(
         "versions": {"python": platform.python_version(), "torch": metadata.version("torch")},
         "date": date.today().isoformat(),
         "command": f"python -m kdlib.datafree.shelf {name}",
-        "bytes": len(content),
-        "sha256": hashlib.sha256(content).hexdigest(),
     }
-    _files.write(out / f"{name}.json", (json.dumps(description, indent=2) + "\n").encode())
-    return description
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from kdlib import losses, teachers, training
 from kdlib.data import ImageDataset, ImageSplit
+from kdlib.datafree import unlabelled
 from kdlib.experiments.choosing import (
     AGAIN,
     RATES,
@@ -53,11 +54,6 @@ def classes_of(split: ImageSplit, items: ImageSplit) -> Tensor:
     return items.labels[order[torch.searchsorted(items.indices[order], split.indices)]]
 
 
-def without_labels(split: ImageSplit) -> ImageSplit:
-    nothing = torch.zeros(len(split), dtype=torch.int64)
-    return ImageSplit(split.images, nothing, split.indices, split.mean, split.std)
-
-
 @functools.cache
 def targets(pool: int, judges: int, which: str = "train") -> tuple[Tensor, Tensor]:
     """What both teachers say, in the units of their own."""
@@ -73,10 +69,11 @@ def student_of(
     if arm == STANDARDISED:
         items, angles = standardised(items), standardised(angles)
     wanted = torch.cat([items, angles], dim=1)
+    dataset = turned_items(pool, judges)
     torch.manual_seed(seed)
     student = TinyCNN(2 * WIDTH)
     training.distill(
-        student, wanted, without_labels(turned_items(pool, judges).train), alpha=1, loss=losses.logit_mse_loss,
+        student, wanted, unlabelled(dataset.train.images, dataset), alpha=1, loss=losses.logit_mse_loss,
         epochs=epochs, learning_rate=rate, batch_size=BATCH_SIZE, seed=seed, progress=False,
     )  # fmt: skip
     return student
