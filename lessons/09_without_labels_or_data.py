@@ -438,7 +438,7 @@ shown = {**{arm: rungs[arm] for arm in ("noise", "shuffled pixels", "digits", "p
          "real": rungs["real, unlabelled"]}
 figure = Figure(figsize=(9, 8.2), layout="constrained")
 for axes, (name, ten) in zip(figure.subplots(len(shown), 1), shown.items(), strict=True):
-    axes.imshow(torch.cat(list(ten[:, 0]), dim=1), cmap="gray", vmin=0, vmax=255)
+    axes.imshow(torch.cat(list(ten[:, 0]), dim=1), cmap="gray", vmin=0, vmax=255, aspect="auto")
     axes.set(xticks=[])
     axes.set_yticks([14], [name])
     axes.tick_params(length=0)
