@@ -1,4 +1,5 @@
-"""The commands of the workbook: `kdlib lab`, `run`, `serve`, `train-teacher`, `build-model`, `record`, `doctor`.
+"""The commands of the workbook: `kdlib lab`, `run`, `serve`, `train-teacher`, `build-model`, `record`, `audit`,
+`doctor`.
 
 Each command imports what it needs when it runs, so that `kdlib --help` answers at once.
 Exit status: 0 all is well, 1 something failed, 2 the command could not begin, 130 interrupted.
@@ -103,6 +104,12 @@ def _parser() -> argparse.ArgumentParser:
     record.add_argument("--list", action="store_true", help="list the experiments and their records")
     record.set_defaults(command=_record)
 
+    audit = commands.add_parser("audit", help="what tutorials claim, and what is measured of it here")
+    audit.add_argument(
+        "numbers", nargs="*", metavar="NUMBER", help="such as A1; default: every claim of lesson 10"
+    )
+    audit.set_defaults(command=_audit)
+
     doctor = commands.add_parser("doctor", help="what is installed, what would fail, and how to mend it")
     doctor.set_defaults(command=_doctor)
     return parser
@@ -174,6 +181,24 @@ def _record(options: argparse.Namespace) -> int:
         print(results.provenance(manifest["name"]), flush=True)
     if options.list:
         print(results.overview())
+    return 0
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from kdlib import audit
+
+    known = {claim.number: claim for claim in audit.claims()}
+    asked = [audit.find(number).number for number in options.numbers] or list(known)
+    for number in dict.fromkeys(asked):
+        claim, (verdict, measured) = known[number], audit.measure(number)
+        said = {"claim": claim.says, "needs": claim.needs, "measured": measured, "by": claim.by}
+        print(
+            f"{claim.number}  {verdict}",
+            *(f"  {name:10}{words}" for name, words in said.items()),
+            "",
+            sep="\n",
+            flush=True,
+        )
     return 0
 
 

@@ -76,6 +76,11 @@ def test_every_question_that_an_exercise_offers_can_be_answered():
             *(({**LIKE_ITSELF, "wrong_labels": w}, {"method": "labels", "wrong_labels": w}) for w in (0.4, 0)),
             ({**LIKE_ITSELF, "teacher": "the course's"}, LIKE_ITSELF),
         ],
+        "my_audit": [
+            ({**TEACHER, "temperature": 1}, TEACHER),
+            ({**TEACHER, "alpha": 0.8}, {**TEACHER, "alpha": 0.3}),
+            (TEACHER, {"method": "labels"}),
+        ],
     }
     assert set(questions) == set(OPEN)
     for name, arms in questions.items():

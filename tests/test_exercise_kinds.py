@@ -1,4 +1,4 @@
-"""Every exercise of lessons 00 to 09 with answers that learners might give: wrong ones are told what they are."""
+"""Every exercise of lessons 00 to 10 with answers that learners might give: wrong ones are told what they are."""
 
 import importlib
 
@@ -8,14 +8,16 @@ from answers import Answers, designs
 from kdlib.lesson import exercises
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-LESSONS = ("00", "01", "02", "03", "04", "05", "06", "07", "08", "09")
+LESSONS = ("00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10")
 
 
 def answers_of(lesson: str) -> dict[str, Answers]:
     """Those of its file, and for its open experiments the designs that are wrong or right for all of these."""
     answers = importlib.import_module(f"answers.lesson{lesson}").ANSWERS
     asked = [name for name in exercises.names() if exercises.get(name).lesson == lesson]
-    assert set(answers) == {name for name in asked if not exercises.get(name).is_open}, f"answers/lesson{lesson}.py"
+    assert set(answers) == {name for name in asked if not exercises.get(name).is_open}, (
+        f"answers/lesson{lesson}.py"
+    )
     return {name: answers.get(name, Answers(designs.WRONG, designs.RIGHT)) for name in asked}
 
 

@@ -56,9 +56,9 @@ def runtime_nodes(tree: ast.AST):
 
 
 def layer(name: str) -> str:
-    """core, cli, lesson, deploy or experiments; the package itself is core."""
+    """core, cli, lesson, deploy, experiments or audit; the package itself is core."""
     first = name.split(".")[1] if "." in name else ""
-    return first if first in ("cli", "lesson", "deploy", "experiments") else "core"
+    return first if first in ("cli", "lesson", "deploy", "experiments", "audit") else "core"
 
 
 def package_of(name: str) -> str:
@@ -83,9 +83,15 @@ def test_lesson_and_deploy_do_not_import_each_other_nor_what_stands_above_them()
     for name, other in (("lesson", "deploy"), ("deploy", "lesson")):
         mine = set().union(*(IMPORTS[module] for module in MODULES if layer(module) == name))
         mine = {module for module in mine if module.startswith("kdlib.")}
-        above = {module for module in mine if layer(module) in (other, "cli", "experiments")}
+        above = {module for module in mine if layer(module) in (other, "cli", "experiments", "audit")}
         # The results look into the folder of the experiments, which holds no code itself, to find them.
         assert not above - {"kdlib.experiments"}
+
+
+def test_the_audit_stands_above_all_but_the_command():
+    below = {name for name in MODULES if layer(name) not in ("audit", "cli")}
+    assert not {name for name in below if any(layer(other) == "audit" for other in IMPORTS[name])}
+    assert any(layer(other) == "audit" for other in IMPORTS["kdlib.cli"])
 
 
 def test_the_folder_of_the_experiments_imports_nothing_itself():

@@ -211,7 +211,6 @@ DEFECTS = [
     (arguments_exchanged, {"minimum": "", "sides": "the sides are exchanged", "pull": "as everywhere",
                            "gradients": "the student gets none, but the teacher does"}),
     (sides_exchanged, {"sides": "KL(student || teacher)"}),
-    (teacher_not_detached, {"gradients": "the teacher gets one, too"}),
     (summed_over_the_batch, {"batch": "2 times the value and 2 times the gradient"}),
     (nan_at_equal_logits, {"finite": "the gradient is NaN where student and teacher agree"}),
     (standardised_without_a_floor, {"finite": "NaN where the student's logits are all equal"}),
@@ -245,6 +244,13 @@ def test_each_defect_of_public_code_is_named_by_its_line_and_by_no_other():
         told(examined(loss), topics, loss.__name__)
 
 
+def test_a_teacher_that_is_not_cut_off_is_said_and_is_no_complaint_since_the_loop_may_cut_it_off():
+    examination = examined(teacher_not_detached)
+    assert examination["gradients"].good is None and not examination.complaints
+    assert "the teacher gets one, too" in examination["gradients"].finding
+    assert "no_grad" in examination["gradients"].advice and examination.first is examination["gradients"]
+
+
 def test_where_the_minimum_is_not_the_teacher_the_examination_says_so():
     for loss in (renormalised, maximised):
         assert examined(loss).minimum_is_teacher is False, loss.__name__
@@ -262,6 +268,40 @@ def test_a_loss_of_random_numbers_has_no_minimum_that_could_be_told():
     examination = examine(random_numbers)
     assert examination.minimum_is_teacher is None and "inputs" in examination.complaints
     assert "two calls with the same logits have different values" in examination["inputs"].finding
+
+
+def test_what_is_as_content_with_the_answer_of_other_classes_is_named():
+    """Sorted probabilities do not say which class is which, and no ordinary start shows it."""
+
+    def sorted_probabilities(z, v):
+        return (z.softmax(dim=1).sort(dim=1).values - p(v).sort(dim=1).values).abs().sum(dim=1).mean()
+
+    examination = examine(sorted_probabilities)
+    assert examination.minimum_is_teacher is False, examination
+    assert "as low as the teacher's answer lies" in examination["minimum"].finding
+
+
+def test_equal_weights_are_no_complaint_at_any_temperature():
+    for temperature in (1.0, 4.0, 10.0):
+        half = functools.partial(losses.distillation_loss, temperature=temperature, alpha=0.5)
+        assert not examine(half).complaints, temperature
+
+
+def test_labels_that_only_change_the_value_are_named():
+    def labels_of_the_teacher(z, v, labels):
+        return kl(z, v) + F.cross_entropy(v.detach(), labels)
+
+    examination = examine(labels_of_the_teacher)
+    assert examination.complaints == ("labels",) and "teach the student nothing" in examination["labels"].finding
+
+
+def test_what_fails_in_float16_alone_is_said_and_is_no_complaint():
+    def small_epsilon(z, v):
+        q = (z.softmax(dim=1) + 1e-8).log()
+        return (p(v) * (p(v).clamp_min(1e-8).log() - q)).sum(dim=1).mean()
+
+    answer = examine(small_epsilon)["finite"]
+    assert answer.good is None and "float16" in answer.finding and "finite in float32" in answer.finding
 
 
 # --- what is right

@@ -21,8 +21,9 @@ _TEMPERATURES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 _REFINEMENTS = 24  # golden sections: the temperature to one part in 1e5
 # Of two gradients whose difference is less than this part of them the one is called the other.
 ALIKE = 0.02
-# A teacher whose share of the two weights is below this weighs less than the labels.
-HALF = 0.5
+# A teacher whose share of the two weights is below this weighs less than the labels: a half, less what the fit of the
+# shares may be off.
+HALF = 0.5 - ALIKE / 2
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+import torch._dynamo  # the first optimizer of a process loads it: two seconds that would be counted as its loss's
 from torch import Tensor
 
 from kdlib.loss_doctor.patient import Patient, Question
@@ -65,10 +66,10 @@ class Descent:
 
 def descend(patient: Patient) -> Descent | None:
     """The ways down from the teacher's logits, from zeros, from small and large random ones, and from the teacher's
-    with the opposite sign; None where no start has a finite value and gradient."""
+    with the opposite sign, or given to other classes; None where no start has a finite value and gradient."""
     asked = patient.question(batch=_IMAGES, seed=2)
     z, v, _ = asked
-    starts = [v, torch.zeros_like(v), 0.3 * z, 2 * z, -v]
+    starts = [v, torch.zeros_like(v), 0.3 * z, 2 * z, -v, v.roll(1, 1)]
 
     def at(student: Tensor) -> tuple[float, Tensor]:
         reply = patient.reply(asked._replace(student=student))

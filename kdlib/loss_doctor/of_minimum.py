@@ -8,7 +8,7 @@ from kdlib.training.diagnosis.answers import Answer
 
 # A value at the minimum below this part of the way down to it counts as 0.
 _NOTHING = 1e-4
-_STARTS = 5
+_STARTS = 6
 
 _WRONG = (
     "Train nothing with it: the student that learns it best gives this answer. KL from the teacher to the student has "

@@ -36,6 +36,11 @@ def is_it_finite(patient: Patient) -> Answer:
             refused.append(f"in {name} it raises {said(error)}")
         else:
             wrong += [f"in {name} {found}"] if found else []
+    if wrong and all(one.startswith("in float16 ") for one in wrong):
+        return Answer(
+            question, None, "; ".join([*wrong, *refused]) + "; it is finite in float32 and bfloat16.",
+            "Convert logits to float32 inside the loss: in float16 a number below 6e-8, such as a small epsilon, is 0.",
+        )  # fmt: skip
     if wrong:
         return Answer(
             question, False, "; ".join([*wrong, *refused]) + ".",

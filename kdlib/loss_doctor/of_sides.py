@@ -81,7 +81,10 @@ def do_the_labels_leave_the_teacher_in_charge(
             question, True, "it looks at the labels; whether they change the answer, its minimum says."
         )
     if not like.has_labels:
-        return Answer(question, True, "the labels change its value and not its gradient.")
+        return Answer(
+            question, False, "the labels change its value and not its gradient: they teach the student nothing.",
+            "Look whether the labels' term is given the teacher's logits, or is detached.",
+        )  # fmt: skip
     finding = (
         f"its gradient is that of {like} + {like.label_weight:.3g} x cross-entropy: alpha is {like.alpha:.3g}"
     )
@@ -119,9 +122,11 @@ def is_only_the_student_trained(patient: Patient) -> Answer:
             "Let the loss compute on the student's logits themselves: no detach, no_grad, argmax or .item() between.",
         )  # fmt: skip
     if _moved(reply.teacher):
+        # Whether that trains the teacher is decided outside: most loops ask it under no_grad.
         return Answer(
-            question, False, f"the teacher gets one, too{note}.",
-            "Detach the teacher's logits inside the loss; until then run the teacher under torch.no_grad().",
+            question, None, f"the teacher gets one, too, where its logits are not cut off outside{note}.",
+            "Detach the teacher's logits inside the loss, or run the teacher under torch.no_grad(); else it is trained "
+            "to agree with its student, and both may collapse.",
         )  # fmt: skip
     return Answer(question, True, f"only the student gets one{note}.")
 

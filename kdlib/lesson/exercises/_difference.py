@@ -18,6 +18,8 @@ def describe_difference(
     if factor is not None:
         return f"It is {factor:.4g} times the right result on every input: a factor is missing or too many."
     first = next(i for i in range(len(cases)) if not agree(got[i], expected[i], exercise.tolerance))
+    if isinstance(got[first].error, Complaint) and not cases[first]:
+        return sentence(str(got[first].error))  # a value: there is no input for which it was seen
     return _complaint(got[first], expected[first], exercise.tolerance) + _inputs(exercise, cases[first])
 
 
