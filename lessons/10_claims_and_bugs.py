@@ -330,7 +330,6 @@ claimed_prediction.compare(expected_gain(nothing["validation"], nothing["validat
 fresh_prediction.compare(expected_gain(nothing["validation"], nothing["unseen"], 120))
 
 # %% tags=["projector", "figure"]
-SIZES = [1, 2, 3, 6, 10, 20, 40, 60, 120, 200, 360]
 ARMS = {"labels": "students that differ by their seed alone", "distilled": "20 weights x 6 temperatures x 3 seeds"}
 ROWS = {("validation", "validation"): "validation, which chose", ("validation", "unseen"): "test, which had no say",
         ("test", "test"): "half of test, which chose", ("test", "fresh"): "its other half, no say"}
@@ -363,7 +362,7 @@ widgets.twin(draw_search, {f"{search} runs": {"search": search} for search in (3
              caption="how far the winner of a search lies above the mean of all runs. Left, all gain is luck: compare what the images that chose say with what others say.")
 
 # %% tags=["projector", "figure"]
-widgets.strip(draw_search, search=SIZES, size=(9.5, 3.6), caption="the same with a slider: the size of the search.")
+widgets.strip(draw_search, search=[1, 2, 3, 6, 10, 20, 40, 60, 120, 200, 360], size=(9.5, 3.6), caption="the same with a slider: the size of the search.")
 
 # %% [markdown]
 # **What this says.** On the left, the winner shines on the images that chose, and much of it is gone on others. The slope says how much is left of each point: a fifth or so where 1,000 validation images chose, half where 5,000 test images did. So the larger the search, the more *points* are not
