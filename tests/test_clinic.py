@@ -3,10 +3,12 @@
 What the mending does to students: tests/test_claims_experiments.py.
 """
 
+import dataclasses
 import html
 import inspect
 import math
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -19,11 +21,12 @@ from torch.nn import functional as F
 from kdlib import clinic, losses
 from kdlib.clinic import loops, schedules
 from kdlib.clinic import losses as found_losses
+from kdlib.clinic.cases import BY_DOCTOR, BY_HAND
 from kdlib.loss_doctor import examine
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NAMES = [case.name for case in clinic.cases()]
-BY_DOCTOR = {
+COMPLAINTS = {
     "reduction": {"classes": "divided by the number of classes"},
     "weights": {"minimum": "between the teacher and the label", "labels": "alpha weighs the labels"},
     "sigmoids": {"minimum": "all sigmoids saturate at 1"},
@@ -117,12 +120,12 @@ def test_the_mended_logarithm_is_kl_of_the_stored_probabilities_and_the_one_foun
 
 
 def test_the_doctor_names_the_defect_of_each_loss_and_finds_nothing_in_the_mended_one():
-    told = {case.name: case for case in clinic.cases() if case.by == "by the doctor"}
-    assert told.keys() == BY_DOCTOR.keys()
+    told = {case.name: case for case in clinic.cases() if case.by == BY_DOCTOR}
+    assert told.keys() == COMPLAINTS.keys()
     for name, case in told.items():
         examination = examine(case.found)
-        assert set(examination.complaints) == set(BY_DOCTOR[name]), f"{name}: {examination}"
-        for topic, words in BY_DOCTOR[name].items():
+        assert set(examination.complaints) == set(COMPLAINTS[name]), f"{name}: {examination}"
+        for topic, words in COMPLAINTS[name].items():
             assert words in examination[topic].finding, name
         assert not examine(case.mended).complaints, name
 
@@ -482,7 +485,7 @@ def test_there_are_ten_cases_and_more_of_different_names_and_one_is_a_false_alar
     assert alarms == ["false alarm"] and NAMES[-1] != "false alarm"  # its place would give it away
     for case in clinic.cases():
         assert clinic.case(case.name) is case and case.source and case.finding.endswith(".")
-        assert case.by in ("by the loss doctor", "by hand")
+        assert case.by in (BY_DOCTOR, BY_HAND)
 
 
 def test_an_unknown_case_is_told_the_names_of_all():
@@ -584,11 +587,21 @@ def test_a_sheet_is_headed_by_a_number_and_not_by_its_name():
     for number, case in enumerate(clinic.cases(), 1):
         assert case.sheet()._repr_html_().count(f"<h4>Case {number}</h4>") == 1
         assert repr(case.sheet()).startswith(f"Case {number}. ")
+    alarm = clinic.case("false alarm").sheet()
+    assert "alarm" not in repr(alarm).lower()
+    assert "alarm" not in alarm._repr_html_().split("<details>")[0].lower()
 
 
-def test_what_a_sheet_shows_is_escaped():
+def test_what_a_sheet_shows_is_escaped(monkeypatch):
     page = clinic.case("best").sheet()._repr_html_()
     assert "if accuracy &gt; highest" in page and "accuracy > highest" not in page
+    odd = dataclasses.replace(
+        clinic.case("best"), look=lambda code: "<i>", source="<s>", finding="<u>", name="<q>"
+    )
+    monkeypatch.setattr(sys.modules["kdlib.clinic.cases"], "_CASES", (odd,))
+    page = odd.sheet()._repr_html_()
+    for given in ("<i>", "<s>", "<u>", "<q>"):
+        assert html.escape(given) in page and given not in page, given
 
 
 def test_the_code_of_a_sheet_calls_no_case():

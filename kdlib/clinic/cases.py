@@ -12,6 +12,7 @@ import torch
 from kdlib._checks import checked
 from kdlib.clinic import loops, losses, schedules, symptoms
 
+_PRE = '<pre style="font-family:monospace">'  # some pages give it the font of their text
 BY_DOCTOR, BY_HAND = "by the loss doctor", "by hand"
 
 
@@ -86,10 +87,10 @@ class Sheet:
         changes = "\n".join(one.changes()) or "(nothing)"
         shown = [
             f"<h4>Case {self.number}</h4><p><b>Seen:</b> {words(one.symptom)}</p>",
-            f"<pre>{words(one.code())}</pre>",
+            f"{_PRE}{words(one.code())}</pre>",
             "<details><summary>What is it?</summary>",
             f"<p><b>{words(one.name.capitalize())}</b>, found {one.by}; {words(one.source)}.</p>"
-            f"<p>{words(one.finding)}</p><pre>{words(changes)}</pre><p><b>Afterwards:</b> {words(one.afterwards)}</p>",
+            f"<p>{words(one.finding)}</p>{_PRE}{words(changes)}</pre><p><b>Afterwards:</b> {words(one.afterwards)}</p>",
             "</details>",
         ]
         return f'<div style="border-left:4px solid #999;padding-left:12px;margin-bottom:16px">{"".join(shown)}</div>'

@@ -252,7 +252,7 @@ class Shown(NamedTuple):
 def listing() -> Shown:
     """The program with numbered lines, from 1, as it displays itself."""
     text = "\n".join(f"{number:2}  {line}" for number, line in enumerate(LINES, start=1))
-    return Shown(text, f'<pre style="line-height: 1.4">{html.escape(text)}</pre>')
+    return Shown(text, f'<pre style="line-height: 1.4; font-family: monospace">{html.escape(text)}</pre>')
 
 
 def published(table: pandas.DataFrame | None = None) -> Report:
