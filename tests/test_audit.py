@@ -164,7 +164,7 @@ def test_networks_without_memory_have_the_parameters_of_those_with():
         "A1": audit.FAILS, "A2": audit.FAILS, "A3": audit.FAILS, "A8": audit.IN_PART, "B1": audit.FAILS,
         "B3": audit.FAILS, "B6": audit.HOLDS, "B16": audit.FAILS, "B27": audit.FAILS, "B28": audit.FAILS,
         "B29": audit.IN_PART, "C1": audit.FAILS, "C2": audit.FAILS, "C3": audit.FAILS, "C4": audit.IN_PART,
-        "C5": audit.FAILS, "C6": audit.HOLDS, "D1": audit.FAILS, "D2": audit.HOLDS, "D6": audit.HOLDS,
+        "C5": audit.FAILS, "C6": audit.IN_PART, "D1": audit.FAILS, "D2": audit.HOLDS, "D6": audit.HOLDS,
         "D7": audit.UNTESTED, "D19": audit.HOLDS, "D21": audit.FAILS, "D24": audit.HOLDS,
     }.items(),
 )  # fmt: skip
@@ -222,7 +222,7 @@ def test_the_classic_pair_is_compared_with_labels_that_stop_early_too(invented):
 
 def test_a_claim_that_cannot_be_measured_says_why_and_leaves_the_others(invented):
     invented("lesson10-classic", classic_table("CIFAR-10", 0.93, 0.88, 0.9).query("network == 'teacher-net'"))
-    finding = found("A5")
+    finding = _core._measured.__wrapped__("A5")  # as audit.measure has it, and not kept
     assert finding.verdict == audit.UNTESTED and "could not be measured: ValueError" in finding.measured
     assert "no rows of 'student-net'" in finding.measured and found("A4").verdict == audit.HOLDS
 
