@@ -190,10 +190,9 @@ for name in of_losses:
 # Does the loss doctor find them, and is it content with the mended ones?
 
 # %%
-told = {}
+states, told = profile.choose(ci=["found"], lesson=["found", "mended"], full=["found", "mended"]), {}
 for name in of_losses:
-    case = clinic.case(name)
-    told[name] = {"found": examine(case.found).complaints, "mended": examine(case.mended).complaints}
+    told[name] = {state: examine(getattr(clinic.case(name), state)).complaints for state in states}
     print(f"{name:12}" + "; ".join(f"{state}: {', '.join(complaints) or 'no complaint'}" for state, complaints in told[name].items()))
 
 # %% [markdown]
@@ -477,7 +476,7 @@ assert audit.measure("A7").verdict in (audit.HOLDS, audit.IN_PART)
 of_pair = {over: metrics.paired_interval(students["distilled"], students[over]) for over in ("labels", "labels, a third as long")}
 assert of_pair["labels"].low < 0 < of_pair["labels"].high and of_pair["labels, a third as long"].high < 0
 assert metrics.paired_interval(students["labels, a third as long"], students["labels"]).low > 0
-assert all(one["found"] and not one["mended"] for one in told.values())
+assert all(bool(complaints) == (state == "found") for one in told.values() for state, complaints in one.items())
 
 # %%
 worth = {(row.case, row.arm, row.over): row for row in effects.itertuples()}
@@ -491,6 +490,7 @@ clinic_means = results.read("lesson10-clinic").groupby(["case", "arm"])[["accura
 assert clinic_means.loc[("mode", "found, images of another kind"), "teacher"] < clinic_means.loc[("mode", "mended"), "teacher"] - 0.25
 assert clinic_means.loc[("training on validation", "found"), "reported"] > 0.999 and clinic_means.loc[("training on validation", "found"), "accuracy"] < 0.79
 assert mean_of["together", "the finished teacher, same loss", "labels"] < mean_of["together", "mended", "labels"] < -0.1
+assert mean_of["adversary", "mended", "found"] < -0.08 and clinic_means.loc[("adversary", "mended"), "accuracy"] < 0.13
 assert verdict_of["adversary", "mended", "found"] == verdict_of["adversary", "mended", "moved at random"] == "hurts"
 assert verdict_of["false alarm", "after the change that it suggests", "as it stands"] == "not told apart"
 

@@ -76,8 +76,8 @@ def of_logarithm(loss: Callable) -> str:
     )
 
 
-class _Recorder(nn.Module):
-    """A network of one number an image, its own logit; it writes down which images it has answered for."""
+class _Linear(nn.Module):
+    """A linear layer: images of one number each to logits."""
 
     def __init__(self, classes: int = 1):
         super().__init__()
@@ -94,7 +94,7 @@ def of_cache(loop: Callable) -> str:
     def teacher(seen: Tensor) -> Tensor:
         return seen
 
-    student = _Recorder()
+    student = _Linear()
 
     def loss(student_logits: Tensor, answers: Tensor) -> Tensor:
         met.append((answers == batch[-1]).float().mean().item())
@@ -117,7 +117,7 @@ def of_mode(loop: Callable) -> str:
     teacher = nn.Sequential(nn.BatchNorm1d(1), nn.Linear(1, 2))
     before = copy.deepcopy(teacher).eval()
     images = 5 + torch.randn(320, 1, generator=_random())
-    student = _Recorder(2)
+    student = _Linear(2)
     loop(
         student, teacher, images, F.mse_loss, torch.optim.SGD(student.parameters(), 0.01),
         loops.batches(len(images), 1, seed=0),

@@ -4,7 +4,7 @@
     kdlib record lesson10-classic                                   the original CIFAR-10, which is downloaded
 
 Adam at a constant 0.001, 50 epochs, no augmentation; the student copies the teacher at T = 4 by T^2 KL alone. Batches
-hold 128 images. All 50,000 training images are used, since nothing is chosen. On one GPU it takes five minutes, on two
+hold 128 images. All 50,000 training images are used, since nothing is chosen. On one GPU it takes eight minutes, on two
 cores a day.
 """
 

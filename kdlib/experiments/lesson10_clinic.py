@@ -2,7 +2,7 @@
 is one.
 
 All cells of a case share images, weights, order and settings; only the line that is mended differs. A rate is chosen
-for nothing: the question is what the mending does where it was found. Two cores take about twenty minutes.
+for nothing: the question is what the mending does where it was found. Two cores take about half an hour.
 """
 
 import copy

@@ -8,7 +8,6 @@ from kdlib.training.diagnosis.answers import Answer
 
 # A value at the minimum below this part of the way down to it counts as 0.
 _NOTHING = 1e-4
-_STARTS = 6
 
 _WRONG = (
     "Train nothing with it: the student that learns it best gives this answer. KL from the teacher to the student has "
@@ -54,7 +53,7 @@ def _judged(found: Descent, patient: Patient, like: Likeness, kind: str) -> tupl
     temperature = patient.temperature if "temperature" in patient.takes else 1.0
     reading = Reading(found.asked, patient, kind, temperature)
     others = [end for end in found.ends if not reading.is_teacher(end)]
-    stuck = f"; {found.worse} of {_STARTS} starts ended higher" if found.worse else ""
+    stuck = f"; {found.worse} of {found.worse + len(found.ends)} starts ended higher" if found.worse else ""
     if not others:
         return True, f"{_says(reading, found, kind)}{_height(found)}{stuck}.", ""
     alike = {reading.alike(end) for end in others} if found.teacher_is_lowest else {None}

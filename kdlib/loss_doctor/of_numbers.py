@@ -25,7 +25,8 @@ def is_it_finite(patient: Patient) -> Answer:
     """Value and gradient at T = 1 with logits of up to 1,000 in float32 and bfloat16, also where the two agree or the
     student says nothing; in float16 with targets that underflow."""
     question = "Are value and gradient finite?"
-    wrong, refused = [], []
+    wrong: dict[torch.dtype, str] = {}
+    refused = []
     small = patient.question()
     large, half = _cases(small, _SIZES), _of_teachers(small, _HALF_SIZES)
     for dtype, cases in ((torch.float32, large), (torch.bfloat16, large), (torch.float16, half)):
@@ -35,15 +36,15 @@ def is_it_finite(patient: Patient) -> Answer:
         except Exception as error:  # a loss may raise anything; it is told
             refused.append(f"in {name} it raises {said(error)}")
         else:
-            wrong += [f"in {name} {found}"] if found else []
-    if wrong and all(one.startswith("in float16 ") for one in wrong):
+            wrong |= {dtype: f"in {name} {found}"} if found else {}
+    if set(wrong) == {torch.float16} and not refused:
         return Answer(
-            question, None, "; ".join([*wrong, *refused]) + "; it is finite in float32 and bfloat16.",
+            question, None, f"{wrong[torch.float16]}; it is finite in float32 and bfloat16.",
             "Convert logits to float32 inside the loss: in float16 a number below 6e-8, such as a small epsilon, is 0.",
         )  # fmt: skip
     if wrong:
         return Answer(
-            question, False, "; ".join([*wrong, *refused]) + ".",
+            question, False, "; ".join([*wrong.values(), *refused]) + ".",
             "Take log_softmax or logsigmoid of the logits, never the logarithm of a probability, not of a clamped one "
             "either (1 - 1e-8 is 1 in float32); bound a root or a norm away from 0 before it is taken.",
         )  # fmt: skip
