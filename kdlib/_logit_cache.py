@@ -1,6 +1,7 @@
 """A teacher's logits, kept in memory and on disk under a digest of its weights and of the images."""
 
 import hashlib
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,35 +14,92 @@ from kdlib import _files
 from kdlib.data import ImageSplit
 from kdlib.inference import check_steady, predict_logits, preprocessing_of
 
+# Images whose logits are computed and kept at a time: what a process that is killed can lose.
+PART = 2_000
+
 _memory: dict[str, Tensor] = {}
 _warned: set[str] = set()
 
 
 def known_or_computed(
-    teacher: nn.Module, split: ImageSplit, device: str | torch.device | None, *, bfloat16: bool = False
+    teacher: nn.Module,
+    split: ImageSplit,
+    device: str | torch.device | None,
+    *,
+    bfloat16: bool = False,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """The logits of every image, read where they are known, else computed, in bfloat16 where asked for, and kept."""
+    """The logits of every image, read where they are known, else computed, in bfloat16 where asked for, and kept in
+    `dtype`."""
     weights = _digest(teacher)
     if weights is None:
-        return _computed(teacher, split, device, bfloat16)
+        return _computed(teacher, split, device, bfloat16, dtype, None)
     own = preprocessing_of(teacher)
     wants = "" if own is None else own.describe()
-    key = hashlib.sha256(f"{weights}{wants}{' bfloat16' * bfloat16} {split.digest()}".encode()).hexdigest()
+    kind = " bfloat16" * bfloat16 + " float16" * (dtype == torch.float16)
+    key = hashlib.sha256(f"{weights}{wants}{kind} {split.digest()}".encode()).hexdigest()
     path = _path(key)
     logits = _memory[key] if key in _memory else _read(path)
     if logits is None or not _agrees(logits, teacher, split, device, bfloat16):
-        logits = _computed(teacher, split, device, bfloat16)
+        logits = _computed(teacher, split, device, bfloat16, dtype, path)
         _write(path, logits)
+        if path is not None and path.exists():
+            # A process beside this one computes again what it misses.
+            shutil.rmtree(_parts_of(path), ignore_errors=True)
     _memory[key] = logits
     return logits.clone()
 
 
 def _computed(
-    teacher: nn.Module, split: ImageSplit, device: str | torch.device | None, bfloat16: bool
+    teacher: nn.Module,
+    split: ImageSplit,
+    device: str | torch.device | None,
+    bfloat16: bool,
+    dtype: torch.dtype,
+    path: Path | None,
+) -> Tensor:
+    """The logits, part by part. What a process that was killed had kept is read; two processes may do this at once."""
+    if len(split) <= PART:
+        logits = _of_part(teacher, split, device, bfloat16, dtype)
+    else:
+        folder = None if path is None else _parts_of(path)
+        rows = torch.arange(len(split)).split(PART)
+        logits = torch.cat([_part(teacher, split, some, device, bfloat16, dtype, folder) for some in rows])
+    check_steady("teacher", teacher, split, device, logits.float())
+    return logits
+
+
+def _part(
+    teacher: nn.Module,
+    split: ImageSplit,
+    rows: Tensor,
+    device: str | torch.device | None,
+    bfloat16: bool,
+    dtype: torch.dtype,
+    folder: Path | None,
+) -> Tensor:
+    path = None if folder is None else folder / f"{rows[0].item()}.safetensors"
+    logits, part = _read(path), split.subset(rows)
+    if logits is None or not _agrees(logits, teacher, part, device, bfloat16):
+        logits = _of_part(teacher, part, device, bfloat16, dtype)
+        _write(path, logits)
+    return logits
+
+
+def _of_part(
+    teacher: nn.Module,
+    split: ImageSplit,
+    device: str | torch.device | None,
+    bfloat16: bool,
+    dtype: torch.dtype,
 ) -> Tensor:
     logits = predict_logits(teacher, split, device=device, bfloat16=bfloat16)
-    check_steady("teacher", teacher, split, device, logits)
-    return logits
+    if dtype == torch.float16 and logits.abs().max() > torch.finfo(dtype).max:
+        raise ValueError(
+            f"dtype=torch.float16 holds numbers up to {torch.finfo(dtype).max:g}, the teacher's logits reach "
+            f"{logits.abs().max().item():.4g}: keep them in float32"
+        )
+    return logits.to(dtype)
 
 
 def _path(key: str) -> Path | None:
@@ -50,6 +108,11 @@ def _path(key: str) -> Path | None:
         _warn_once("teacher logits are not kept on disk: this user has no home folder")
         return None
     return folder / "logits" / f"{key}.safetensors"
+
+
+def _parts_of(path: Path) -> Path:
+    """The folder of what is known so far."""
+    return path.with_suffix(".parts")
 
 
 def _agrees(
@@ -62,7 +125,7 @@ def _agrees(
         return False
     # bfloat16 rounds each number by up to 0.4 %, in another batch differently.
     rounding = 0.05 * asked.abs().max().item() if bfloat16 else 1e-3
-    return torch.allclose(asked, logits[few], rtol=1e-3, atol=rounding, equal_nan=True)
+    return torch.allclose(asked, logits[few].float(), rtol=1e-3, atol=rounding, equal_nan=True)
 
 
 def _read(path: Path | None) -> Tensor | None:

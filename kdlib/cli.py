@@ -1,5 +1,5 @@
-"""The commands of the workbook: `kdlib lab`, `run`, `serve`, `train-teacher`, `build-model`, `record`, `audit`,
-`doctor`.
+"""The commands of the workbook: `kdlib lab`, `run`, `serve`, `distill`, `train-teacher`, `build-model`, `record`,
+`audit`, `doctor`.
 
 Each command imports what it needs when it runs, so that `kdlib --help` answers at once.
 Exit status: 0 all is well, 1 something failed, 2 the command could not begin, 130 interrupted.
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import kdlib
+from kdlib.deploy.distillation import command as distillation
 from kdlib.lesson.profiles import NAMES
 
 
@@ -74,7 +75,12 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
 
     serve = commands.add_parser("serve", help="classify pictures with exported models, on a web page")
-    serve.add_argument("models", nargs="+", metavar="MODEL.onnx", help="one, or two to see them side by side")
+    serve.add_argument(
+        "models",
+        nargs="+",
+        metavar="MODEL.onnx",
+        help="one, or two to see them side by side; or a folder of them",
+    )
     serve.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, this machine only")
     serve.add_argument("--port", type=int, default=8000, metavar="N", help="default: 8000; 0: any free one")
     serve.add_argument(
@@ -83,6 +89,8 @@ def _parser() -> argparse.ArgumentParser:
         help="end with the standard input, too: for a program that starts the page and must not leave it behind",
     )
     serve.set_defaults(command=_serve)
+
+    distillation.add_to(commands).set_defaults(command=_distill)
 
     train = commands.add_parser("train-teacher", help="train the teacher of a data set and save its weights")
     train.add_argument("dataset", metavar="DATASET", help="fashion-mnist, cifar10, folder:PATH, ...")
@@ -152,6 +160,12 @@ def _serve(options: argparse.Namespace) -> int:
         options.models, host=options.host, port=options.port, until_input_ends=options.until_input_ends
     )
     return 0
+
+
+def _distill(options: argparse.Namespace) -> int:
+    # Told to end (a job's time limit, say), it ends as on Ctrl-C: it says how to go on.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    return distillation.run(options)
 
 
 def _train_teacher(options: argparse.Namespace) -> int:

@@ -129,8 +129,19 @@ def seen_by(
 ) -> Float[Tensor, "k channels height width"]:
     """The images at these positions as this network sees them: by its own preprocessing, or else the split's, in
     the precision of its weights."""
+    return prepared_for(model, split, split.images[positions])
+
+
+def prepared_for(
+    model: nn.Module, split: ImageSplit, pixels: Tensor
+) -> Float[Tensor, "k channels height width"]:
+    """Pixels of a split as `seen_by` gives them."""
     own = preprocessing_of(model)
-    images = split.normalized(positions) if own is None else own(split.images[positions])
+    if own is None:
+        # As `ImageSplit.normalized` computes it, to the last bit.
+        images = pixels.to(torch.float32).div_(255).sub_(split.mean[:, None, None]).div_(split.std[:, None, None])
+    else:
+        images = own(pixels)
     return images.to(precision_of(model))
 
 
@@ -262,9 +273,8 @@ def predict_logits(
     outputs = []
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
     with evaluating(model), channels_last(model), torch.inference_mode(), autocast:
-        for start in range(0, len(split), batch_size):
-            positions = torch.arange(start, min(start + batch_size, len(split)))
-            outputs.append(_logits_of_batch(model, seen_by(model, split, positions).to(device)).float().cpu())
+        for pixels in split.pixel_batches(torch.arange(len(split)).split(batch_size)):
+            outputs.append(_logits_of_batch(model, prepared_for(model, split, pixels).to(device)).float().cpu())
     # A tensor made in inference mode cannot take part in training later; a clone can.
     return torch.cat(outputs).clone()
 

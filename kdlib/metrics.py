@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kdlib import _checks
 from kdlib._checks import checked
 from kdlib.data import ImageSplit
-from kdlib.data.splits import is_split
+from kdlib.data.items import split_or_items
 from kdlib.inference import predict_logits
 
 # The underscores leave the sizes to this module's own errors.
@@ -37,7 +37,7 @@ def network_or_logits(name: str, value: Any) -> nn.Module | Tensor:
     return _checks.logits(name, value)
 
 
-@checked(model=network_or_logits, split=is_split)
+@checked(model=network_or_logits, split=split_or_items)
 def accuracy(model: ModelOrLogits, split: ImageSplit) -> float:
     """Fraction of the split's images whose largest logit is their label's.
 
@@ -65,7 +65,7 @@ def _bins(name: str, value: Any) -> int:
     return number
 
 
-@checked(model=network_or_logits, split=is_split, bins=_bins)
+@checked(model=network_or_logits, split=split_or_items, bins=_bins)
 def calibration_error(model: ModelOrLogits, split: ImageSplit, *, bins: int = 15) -> float:
     """Expected calibration error: how far confidence is from accuracy (Guo et al. 2017).
 
@@ -102,7 +102,7 @@ def calibration_error(model: ModelOrLogits, split: ImageSplit, *, bins: int = 15
     ).item()
 
 
-@checked(model=network_or_logits, split=is_split)
+@checked(model=network_or_logits, split=split_or_items)
 def mean_average_precision(model: ModelOrLogits, split: ImageSplit) -> float:
     """How well each class's images are ranked above the others: average precision, averaged over the classes.
 
@@ -134,7 +134,7 @@ def mean_average_precision(model: ModelOrLogits, split: ImageSplit) -> float:
     )
 
 
-@checked(model=network_or_logits, split=is_split)
+@checked(model=network_or_logits, split=split_or_items)
 def roc_auc(model: ModelOrLogits, split: ImageSplit) -> float:
     """Area under the receiver operating characteristic, averaged over the classes.
 
@@ -164,7 +164,7 @@ def roc_auc(model: ModelOrLogits, split: ImageSplit) -> float:
     )
 
 
-@checked(student=network_or_logits, teacher=network_or_logits, split=is_split)
+@checked(student=network_or_logits, teacher=network_or_logits, split=split_or_items)
 def agreement(student: ModelOrLogits, teacher: ModelOrLogits, split: ImageSplit) -> float:
     """Fraction of the split's images on which student and teacher have their largest logit at the same class.
 

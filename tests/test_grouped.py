@@ -48,6 +48,7 @@ def alone(networks, teacher_logits, split, recipe):
     histories = []
     for network, temperature, alpha, seed in zip(networks, TEMPERATURES, ALPHAS, SEEDS, strict=True):
         settings = vars(recipe) | {"seed": seed, "temperature": temperature, "alpha": alpha}
+        del settings["rates"]  # which is no argument of distill
         histories.append(distill(network, teacher_logits, split, progress=False, device="cpu", **settings))
     return histories
 

@@ -309,7 +309,8 @@ class TestClassFolders:
             assert "remove labels.csv if the folders are the classes, and these folders if" in message
 
     def test_the_layout_is_told_with_the_table(self, tmp_path):
-        assert "PATH/labels.csv" in refusal(tmp_path, FileNotFoundError)
+        assert "PATH/labels.csv" in refusal(tmp_path)
+        assert "PATH/labels.csv" in refusal(tmp_path / "absent", FileNotFoundError)
         assert "PATH/labels.csv" in refusal("")
 
 

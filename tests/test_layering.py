@@ -1,6 +1,7 @@
 """The house keeps its shape: what may import what, what `import kdlib` costs, how long a file may be."""
 
 import ast
+import functools
 import importlib.util
 import subprocess
 import sys
@@ -65,23 +66,26 @@ def package_of(name: str) -> str:
     return name if MODULES[name].name == "__init__.py" else name.rpartition(".")[0]
 
 
-IMPORTS = {
-    name: imports(package_of(name), path.read_text(encoding="utf-8")) for name, path in MODULES.items()
-}
+@functools.cache
+def all_imports() -> dict[str, set[str]]:
+    """Of every module of kdlib; read once, and by these tests alone: not where all tests are collected."""
+    return {
+        name: imports(package_of(name), path.read_text(encoding="utf-8")) for name, path in MODULES.items()
+    }
 
 
 def test_core_imports_no_lesson_no_deploy_and_no_jupyter():
     core = [name for name in MODULES if layer(name) == "core"]
     assert len(core) > 30
     for name in core:
-        upward = {other for other in IMPORTS[name] if other.startswith("kdlib.") and layer(other) != "core"}
-        notebook = {other for other in IMPORTS[name] if other.split(".")[0] in NOT_IN_THE_CORE}
+        upward = {other for other in all_imports()[name] if other.startswith("kdlib.") and layer(other) != "core"}
+        notebook = {other for other in all_imports()[name] if other.split(".")[0] in NOT_IN_THE_CORE}
         assert not upward | notebook, name
 
 
 def test_lesson_and_deploy_do_not_import_each_other_nor_what_stands_above_them():
     for name, other in (("lesson", "deploy"), ("deploy", "lesson")):
-        mine = set().union(*(IMPORTS[module] for module in MODULES if layer(module) == name))
+        mine = set().union(*(all_imports()[module] for module in MODULES if layer(module) == name))
         mine = {module for module in mine if module.startswith("kdlib.")}
         above = {module for module in mine if layer(module) in (other, "cli", "experiments", "audit")}
         # The results look into the folder of the experiments, which holds no code itself, to find them.
@@ -90,12 +94,12 @@ def test_lesson_and_deploy_do_not_import_each_other_nor_what_stands_above_them()
 
 def test_the_audit_stands_above_all_but_the_command():
     below = {name for name in MODULES if layer(name) not in ("audit", "cli")}
-    assert not {name for name in below if any(layer(other) == "audit" for other in IMPORTS[name])}
-    assert any(layer(other) == "audit" for other in IMPORTS["kdlib.cli"])
+    assert not {name for name in below if any(layer(other) == "audit" for other in all_imports()[name])}
+    assert any(layer(other) == "audit" for other in all_imports()["kdlib.cli"])
 
 
 def test_the_folder_of_the_experiments_imports_nothing_itself():
-    assert not IMPORTS["kdlib.experiments"]
+    assert not all_imports()["kdlib.experiments"]
 
 
 def test_few_modules_lie_directly_in_the_package():
@@ -103,7 +107,7 @@ def test_few_modules_lie_directly_in_the_package():
 
 
 def test_no_import_circle():
-    graph = {name: {other for other in found if other in MODULES} for name, found in IMPORTS.items()}
+    graph = {name: {other for other in found if other in MODULES} for name, found in all_imports().items()}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

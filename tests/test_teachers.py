@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from kdlib import _files, _logit_cache, data, inference, metrics, models, teachers
+from kdlib.teachers import shelf
 from kdlib.training import teacher_recipe
 
 
@@ -67,7 +68,7 @@ def test_the_shipped_teacher_is_frozen_and_in_eval():
 
 @pytest.mark.parametrize("damage", ["truncated", "changed", "missing"])
 def test_damaged_weights_are_refused(own_folders, damage):
-    source, folder = teachers._shipped_folder(), own_folders / "copy"
+    source, folder = shelf._shipped_folder(), own_folders / "copy"
     shutil.copytree(source, folder)
     weights = folder / "fashion-mnist.safetensors"
     content = bytearray(weights.read_bytes())
@@ -86,7 +87,7 @@ def test_damaged_weights_are_refused(own_folders, damage):
 
 def test_a_damaged_manifest_is_refused(own_folders):
     folder = own_folders / "copy"
-    shutil.copytree(teachers._shipped_folder(), folder)
+    shutil.copytree(shelf._shipped_folder(), folder)
     manifest = folder / "fashion-mnist.json"
     manifest.write_text(manifest.read_text()[:100])
     with pytest.raises(ValueError, match="manifest of the fashion-mnist teacher is damaged"):

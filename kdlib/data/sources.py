@@ -6,13 +6,16 @@ import io
 import json
 import math
 import os
+import tarfile
+import zipfile
 import zlib
 from collections.abc import Callable, Sequence
+from http.client import HTTPException
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int64, Integer, UInt8
+from jaxtyping import Float32, Integer, UInt8
 
 from kdlib import _files
 
@@ -37,18 +40,11 @@ class Images(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A data set before a validation split is cut from its training images.
-
-    Args:
-        validation: the images for validation where the data set says so itself; then none are cut.
-        groups: a number for each training image where some must not be parted, such as those of one patient.
-    """
+    """A data set before a validation split is cut from its training images."""
 
     train: Images
     test: Images
     classes: list[str]
-    validation: Images | None = None
-    groups: Int64[np.ndarray, " n"] | None = None
 
 
 def fashion_mnist(root: Path | None, full: bool) -> Source:
@@ -110,12 +106,31 @@ def digits(root: Path | None, full: bool) -> Source:
     return Source(train, test, DIGIT_CLASSES)
 
 
+def svhn(root: Path | None, full: bool) -> Source:
+    """Street View House Numbers, cropped digits (Netzer et al. 2011), 73,257 and 26,032 colour images of 32x32."""
+    train, test = _read_arrays(
+        "SVHN", "train_32x32.mat and test_32x32.mat", root, {"split": "train"}, {"split": "test"}
+    )
+    return Source(*(_images(part.data, part.labels) for part in (train, test)), DIGIT_CLASSES)
+
+
+def stl10(root: Path | None, full: bool) -> Source:
+    """STL-10 (Coates, Ng & Lee 2011), 5,000 and 8,000 colour images of 96x96; those without labels are left out."""
+    train, test = _read_arrays(
+        "STL10", "the unpacked folder stl10_binary", root, {"split": "train"}, {"split": "test"}
+    )
+    classes = getattr(train, "classes", DIGIT_CLASSES)  # from a file that torchvision does not ask for
+    return Source(*(_images(part.data, part.labels) for part in (train, test)), list(classes))
+
+
 SOURCES: dict[str, Callable[[Path | None, bool], Source]] = {
     "fashion-mnist": fashion_mnist,
     "mnist": mnist,
     "cifar10": cifar10,
     "cifar100": cifar100,
     "digits": digits,
+    "svhn": svhn,
+    "stl10": stl10,
 }
 
 
@@ -179,9 +194,9 @@ def _idx_source(name: str, root: Path | None, classes: list[str]) -> Source:
     """The IDX files of torchvision's data set `name`, downloaded when no root is given and none are there."""
     if root is None:
         wanted = f"{', '.join(IDX_NAMES)} (plain or .gz)"
-        root = _cache_for(name, wanted)
+        root = cache_for(name, wanted)
         if not _find_idx_files(name, root):
-            _download(name, root, wanted)
+            download(name, root, wanted, lambda: _torchvision(name)(root, download=True))
     return read_idx_folder(name, root, classes)
 
 
@@ -236,28 +251,53 @@ def _images_from_idx(
 
 
 def _cifar_source(name: str, batches: str, root: Path | None) -> Source:
-    from torchvision import datasets
+    train, test = _read_arrays(
+        name, f"the unpacked folder {batches}", root, {"train": True}, {"train": False}
+    )
+    return Source(
+        *(_images(part.data.transpose(0, 3, 1, 2), part.targets) for part in (train, test)),
+        list(train.classes),
+    )
 
-    wanted = f"the unpacked folder {batches}"
-    folder = _cache_for(name, wanted) if root is None else root
+
+def _images(images: np.ndarray, labels: Sequence[int] | np.ndarray) -> Images:
+    return Images(images, np.array(labels, dtype=np.int64), np.arange(len(labels)))
+
+
+def _read_arrays(name: str, wanted: str, root: Path | None, *parts: dict[str, Any]) -> list[Any]:
+    """torchvision's readers for the parts of a set of arrays, downloaded when no root is given and none are there."""
+    folder = cache_for(name, wanted) if root is None else root
+
+    def read(**options: bool) -> list[Any]:
+        return [_torchvision(name)(folder, **part, **options) for part in parts]
+
     try:
-        parts = [getattr(datasets, name)(folder, train=train) for train in (True, False)]
+        return read()
     except RuntimeError as error:  # a file is missing, or its checksum is not the one torchvision knows
         if root is None:
-            _download(name, folder, wanted)
-            return _cifar_source(name, batches, folder)
+            download(name, folder, wanted, lambda: read(download=True))
+            return read()
         raise FileNotFoundError(
-            f"no complete {name} files in {folder}: put the unpacked folder {batches} there, "
-            "or leave root out to have it downloaded"
+            f"no complete {name} files in {folder}: put {wanted} there, or leave root out to have it downloaded"
         ) from error
-    train, test = (
-        Images(part.data.transpose(0, 3, 1, 2), np.array(part.targets), np.arange(len(part)))
-        for part in parts
-    )
-    return Source(train, test, list(parts[0].classes))
 
 
-def _cache_for(name: str, wanted: str) -> Path:
+def _torchvision(name: str) -> Callable[..., Any]:
+    from torchvision import datasets
+
+    return getattr(datasets, name)
+
+
+def cache_for(name: str, wanted: str) -> Path:
+    """Where a downloaded set is kept.
+
+    Args:
+        name: the set, for the message.
+        wanted: its files, for the message.
+
+    Raises:
+        FileNotFoundError: there is no such place.
+    """
     folder = downloads_folder()
     if folder is None:
         raise FileNotFoundError(
@@ -267,9 +307,18 @@ def _cache_for(name: str, wanted: str) -> Path:
     return folder
 
 
-def _download(name: str, folder: Path, wanted: str) -> None:
-    from torchvision import datasets
+def download(name: str, folder: Path, wanted: str, fetch: Callable[[], Any]) -> None:
+    """Have a set fetched into a folder, which is made where it is missing.
 
+    Args:
+        name, wanted: as in `cache_for`.
+        folder: where it is put.
+        fetch: does so.
+
+    Raises:
+        FileNotFoundError: the folder cannot be written.
+        ConnectionError: fetching failed, by the network or because what came is no whole archive.
+    """
     by_hand = f"put {wanted} there by hand, or into a folder you name by root=..."
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -281,8 +330,8 @@ def _download(name: str, folder: Path, wanted: str) -> None:
             f"{name} is not in {folder}, which cannot be written ({reason}): allow this user to, or {by_hand}"
         )
     try:
-        getattr(datasets, name)(folder, download=True)
-    except (OSError, RuntimeError) as error:
+        fetch()
+    except (OSError, RuntimeError, EOFError, HTTPException, tarfile.TarError, zipfile.BadZipFile) as error:
         raise ConnectionError(
             f"{name} is not in {folder} and could not be downloaded ({' '.join(str(error).split())}): "
             f"connect to the network, or {by_hand}"

@@ -1,8 +1,8 @@
 """Images held in memory as uint8, with labels of one kind or another and what normalises them."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -132,6 +132,20 @@ class ImageSplit:
         pixels = images.to(torch.float32)
         return pixels.div_(255).sub_(self.mean[:, None, None]).div_(self.std[:, None, None])
 
+    def pixel_batches(
+        self, batches: Sequence[Int64[Tensor, "..."]]
+    ) -> Iterator[UInt8[Tensor, "... channels height width"]]:
+        """The images at the positions of each batch, one batch after another.
+
+        Args:
+            batches: row numbers; those of several students side by side have a column for each.
+        """
+        return (self.images[rows] for rows in batches)
+
+    def in_memory(self) -> "ImageSplit":
+        """The split with all its images in memory, as this one is already."""
+        return self
+
     def digest(self) -> str:
         """The sha256 (hex) of what a network sees: images, their shape, mean and std, but not the labels."""
         if self._digest is None:
@@ -147,12 +161,18 @@ class ImageDataset:
     """Three disjoint splits of one data set, all normalised by the statistics of `train`.
 
     Fit on `train`, choose settings on `validation`, and use `test` for the last line of a table.
+
+    Args:
+        skipped: broken image files that were left out, and what is wrong with each.
+        notes: what must be known of how the splits came about.
     """
 
     train: ImageSplit
     validation: ImageSplit
     test: ImageSplit
     classes: list[str]
+    skipped: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def mean(self) -> Float32[Tensor, " channels"]:

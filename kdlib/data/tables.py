@@ -1,14 +1,17 @@
-"""A data set from a folder of images with a table of labels: several labels an image, as sets of chest X-rays have it.
+"""A data set from a folder of images with a table of labels: a class an image, or several labels, as sets of chest
+X-rays have it.
 
 The table is PATH/labels.csv: UTF-8, separated by commas, with a header, a row for each image. The case of a header
 does not matter. Its columns:
 
-- `file` (or `Image Index`, or `Path`): the image, relative to PATH, with /. Links are followed.
+- `file` (or `filename`, `image`, `Image Index`, or `Path`): the image, relative to PATH, with /. Links are followed.
 - `split`: train, validation (or val) or test. Without this column the first folder of the path says it, as in
-  `train/4711.png`. Where no row is for validation, the validation split is cut from the rows for training.
+  `train/4711.png`. Where no row is for validation, the validation split is cut from the rows for training. Where
+  nothing says a split at all and each image has one class, a fifth of the images becomes the test split.
 - `patient` (or `Patient ID`), optional: the images of one patient must lie in one split, and a validation split
   that is cut takes whole patients, about a tenth of the images.
-- the labels, in one of two forms: one column `labels` (or `Finding Labels`) with names separated by |, such as
+- the labels, in one of three forms: one column `label` (or `class`) with the name of the one class of each image;
+  one column `labels` (or `Finding Labels`) with names separated by |, such as
   `Cardiomegaly|Effusion`, where blank or `No Finding` means none of them, and the classes are the sorted names (two
   that differ in their case alone, other separators, and what programs write for a blank are refused); or a column
   for each class with numbers in [0, 1], where blank means 0, and the classes have the order of the header.
@@ -17,8 +20,8 @@ does not matter. Its columns:
 The table of NIH ChestX-ray14 becomes such a one, and CheXpert's with the columns of its findings likewise, by pandas:
 `table[["Image Index", "Finding Labels", "Patient ID"]].assign(split=...).to_csv("labels.csv", index=False)`.
 
-Labels become float32 (n, classes); indices are the rows of the table, from 0 for the first below the header.
-Images must have one size, and become pixels as those of `kdlib.data.folders` do.
+From a column `label` the labels become int64 (n,), otherwise float32 (n, classes). Indices are the rows of the table,
+from 0 for the first below the header. Images become pixels as those of `kdlib.data.folders` do.
 """
 
 import math
@@ -34,12 +37,13 @@ from jaxtyping import Float32, Int64
 
 from kdlib.data import _records, folders
 from kdlib.data._records import Record
-from kdlib.data.sources import Images, Source
+from kdlib.data.image_files import ImageFiles
 
 NAME = "labels.csv"
 _COLUMNS = {
-    "file": "file", "image index": "file", "path": "file", "split": "split",
+    "file": "file", "filename": "file", "image": "file", "image index": "file", "path": "file", "split": "split",
     "patient": "patient", "patient id": "patient", "labels": "labels", "finding labels": "labels",
+    "label": "label", "class": "label",
 }  # fmt: skip
 _NO_CLASSES = set(_COLUMNS.values())
 _SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
@@ -58,14 +62,13 @@ def stands_in(path: Path) -> bool:
     return os.path.isfile(path / NAME)
 
 
-def read(path: Path) -> Source:
-    """Read the table in `path`, and every image that it names.
+def find(path: Path) -> ImageFiles:
+    """Read the table in `path`; no image is opened.
 
     Raises:
         FileNotFoundError: the table names a file that is not there.
         ValueError: a table that is not as described above, a file outside of the folder or named twice, a patient
-            in two splits, class folders beside the table; an image as in `kdlib.data.folders.read`. The message
-            names the line or the column.
+            in two splits, class folders beside the table. The message names the line or the column.
     """
     table = path / NAME
     header, records = _records.read(table)
@@ -73,29 +76,28 @@ def read(path: Path) -> Source:
     columns = _columns(table, header)
     rows = [Row(where, dict(zip(columns, cells, strict=True))) for where, cells in records]
     files = _image_files(path, rows)
-    splits = np.array([_split(row) for row in rows])
+    splits = _splits(rows)
     patients = _patients(rows, splits) if "patient" in columns else None
-    _refuse_missing_splits(table, splits, patients)
+    _refuse_missing_splits(table, splits, patients, cuts="label" in columns)
     classes = [name for name in columns if name not in _NO_CLASSES]
-    if classes:
+    if "label" in columns:
+        classes, labels = _one_label(table, rows)
+        _refuse_lonely_classes(table, classes, labels, splits)
+    elif classes:
         labels = _labels_by_column(rows, classes)
         _refuse_classes_never_seen(table, classes, labels[splits == "train"])
     else:
         classes, labels = _labels_by_name(table, rows)
-    images = folders.read_images(files)
-    train, validation, test = (
-        Images(images[splits == split], labels[splits == split], np.flatnonzero(splits == split))
-        for split in ("train", "validation", "test")
-    )
-    groups = None if patients is None else patients[splits == "train"]
-    return Source(train, test, classes, validation if len(validation.labels) else None, groups)
+    return ImageFiles(
+        list(map(str, files)), labels, splits, np.arange(len(rows)), classes, patients
+    ).with_test()
 
 
 def _refuse_class_folders(path: Path, records: Sequence[Record]) -> None:
     """Folders in train may be the patients of a table that names their images; otherwise they are classes."""
     train = path / "train"
     standing = folders.entries(train) if os.path.isdir(train) else []
-    inside = [entry.name for entry in standing if entry.is_dir()]
+    inside = [entry.name for entry in standing if folders.is_folder(entry)]
     named = {tuple(cell.split("/")[:2]) for record in records for cell in record.cells if "/" in cell}
     if inside and not any(("train", name) in named for name in inside):
         raise ValueError(
@@ -121,13 +123,22 @@ def _columns(table: Path, header: list[str]) -> list[str]:
         remedy = "separate the columns by commas" if is_one_text else "name the column of the images so"
         raise ValueError(f"{table} has no column file, Image Index or Path in its header {header}: {remedy}")
     classes = [name for name in names if name not in _NO_CLASSES]
+    if "label" in names and ("labels" in names or classes):
+        raise ValueError(
+            f"{table} has one class an image in the column {header[names.index('label')]!r}, and the columns "
+            f"{[header[position] for position, name in enumerate(names) if name in ('labels', *classes)]} besides: "
+            "delete these columns, or that one"
+        )
     if "labels" in names and classes:
         raise ValueError(
             f"{table} has labels by name in the column {header[names.index('labels')]!r}, and the columns {classes}, "
             "which would be classes: delete these columns (also where they are metadata, such as an age), or that one"
         )
-    if "labels" not in names and not classes:
-        raise ValueError(f"{table} has no labels: add a column labels, or a column for each class")
+    if not {"label", "labels"} & {*names} and not classes:
+        raise ValueError(
+            f"{table} has no labels: add a column labels, or a column for each class, or a column label with the one "
+            "class of each image"
+        )
     return names
 
 
@@ -165,6 +176,14 @@ def _near(file: Path) -> str:
     return f": did you mean {similar[0]!r}?" if similar else ""
 
 
+def _splits(rows: Sequence[Row]) -> np.ndarray:
+    """The split of each image; where nothing says any and each image has one class, all are for train."""
+    first_folders = {PurePosixPath(row.cells["file"]).parts[0] for row in rows}
+    if "label" in rows[0].cells and "split" not in rows[0].cells and not first_folders & _SPLITS.keys():
+        return np.full(len(rows), "train", dtype="<U10")
+    return np.array([_split(row) for row in rows])
+
+
 def _split(row: Row) -> str:
     if "split" in row.cells:
         word = row.cells["split"]
@@ -196,15 +215,40 @@ def _patients(rows: Sequence[Row], splits: np.ndarray) -> Int64[np.ndarray, " n"
     return np.array([first_rows[name] for name in names])
 
 
-def _refuse_missing_splits(table: Path, splits: np.ndarray, patients: np.ndarray | None) -> None:
+def _refuse_missing_splits(
+    table: Path, splits: np.ndarray, patients: np.ndarray | None, *, cuts: bool
+) -> None:
     for split in ("train", "test"):
-        if split not in splits:
+        if split not in splits and not (cuts and split == "test"):
             raise ValueError(f"{table} has no image for {split}: it needs some for train and some for test")
     parts = np.arange(len(splits)) if patients is None else patients
     if "validation" not in splits and len(np.unique(parts[splits == "train"])) < 2:
         raise ValueError(
             f"{table} has one {'image' if patients is None else 'patient'} for train: add another, because the "
             "validation split is cut from these, or say which images are for validation"
+        )
+
+
+def _one_label(table: Path, rows: Sequence[Row]) -> tuple[list[str], Int64[np.ndarray, " n"]]:
+    names = [_name(row.cells["label"]) for row in rows]
+    for row, name in zip(rows, names, strict=True):
+        if not name or name.casefold() in _BLANKS:
+            raise ValueError(f"{row.where}: the class is blank: fill it in, or delete the row")
+    classes = sorted(set(names))
+    if len(classes) < 2:
+        raise ValueError(f"{table} has one class, {classes[0]!r}: there is nothing to tell apart")
+    _refuse_one_label_in_two_ways(table, classes)
+    return classes, np.array([classes.index(name) for name in names])
+
+
+def _refuse_lonely_classes(table: Path, classes: list[str], labels: np.ndarray, splits: np.ndarray) -> None:
+    least = 2 if "test" in splits else 3
+    counts = np.bincount(labels[splits == "train"], minlength=len(classes))
+    lonely = [name for name, count in zip(classes, counts, strict=True) if count < least]
+    if lonely:
+        raise ValueError(
+            f"{table}: the classes {lonely} have fewer than {least} images for train, from which "
+            f"{'validation' if least == 2 else 'validation and test'} images are cut: add some, or delete these rows"
         )
 
 
@@ -236,10 +280,14 @@ def _refuse_one_label_in_two_ways(table: Path, classes: Sequence[str]) -> None:
     for name in classes:
         parts = [part.strip() for part in name.split(",")]
         if len(parts) > 1 and set(parts) <= set(classes):
-            raise ValueError(f"{table}: the label {name!r} consists of others: separate the labels of an image by |")
+            raise ValueError(
+                f"{table}: the label {name!r} consists of others: separate the labels of an image by |"
+            )
         other = spelt.setdefault(name.casefold(), name)
         if other != name and len(name) > 1:  # single letters may be what is to be read
-            raise ValueError(f"{table}: the labels {other!r} and {name!r} differ in their case alone: write them alike")
+            raise ValueError(
+                f"{table}: the labels {other!r} and {name!r} differ in their case alone: write them alike"
+            )
 
 
 def _labels_by_column(rows: Sequence[Row], classes: list[str]) -> Float32[np.ndarray, "n classes"]:

@@ -178,7 +178,7 @@ def _read(path: Path) -> tuple[onnx.ModelProto, Description]:
 
 def _inputs(images: Images, description: Description, file: str) -> list[np.ndarray]:
     """The images as the model takes them, in batches."""
-    pixels = images if isinstance(images, Tensor) else images.images
+    pixels = images if isinstance(images, Tensor) else images.in_memory().images
     if pixels.ndim != 4 or len(pixels) == 0 or tuple(pixels.shape[1:]) != description.image_shape:
         raise ValueError(
             f"images must have the shape (n, {', '.join(map(str, description.image_shape))}) for {file}, n at "

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from kdlib import metrics
 from kdlib.data import ImageSplit
-from kdlib.inference import predict_logits
+from kdlib.inference import predict_logits, preprocessing_of
 from kdlib.losses import soft_target_loss
 from kdlib.sweeps.backends import Cell, Failure, Group, Outcome
 from kdlib.sweeps.grouped import GroupedNetwork, distill_together
@@ -28,6 +28,8 @@ Builder = Callable[[], nn.Module]
 # Measured with benchmarks/sweep.py: more members gain little, and larger students gain nothing.
 MOST_TOGETHER = 8
 MOST_WEIGHTS = 50_000
+# What no sweep sets; left out of its settings, files of results stay valid that were begun before it existed.
+NOT_SWEPT = ("rates", "accumulate", "clip_norm")
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,15 @@ class StudentTrainer:
 
     def settings(self) -> Row:
         """What decides the rows, for the file of results."""
-        recipe = vars(replace(self.recipe, seed=0)) | {"student": self.new(0)}
+        recipe = self._arguments(0) | {"student": self.new(0)}
         images = {"teacher": self.teacher, "split": self.split, "test": self.test}
         losses = {"loss": self.loss, "task_loss": self.task_loss}
         return describe(recipe | losses | images | {"test_logits": self.test_logits})
+
+    def _arguments(self, seed: int) -> Row:
+        """The recipe as arguments of `distill`."""
+        recipe = vars(replace(self.recipe, seed=seed))
+        return {name: value for name, value in recipe.items() if name not in NOT_SWEPT}
 
     def can_be_grouped(self) -> bool:
         """Whether several students can be trained as one network, and are faster so.
@@ -79,7 +86,7 @@ class StudentTrainer:
             return False
         pair = [self.new(0), self.new(1)]
         live = self.recipe.augment is not None or self.recipe.mix is not None
-        if live or sum(p.numel() for p in pair[0].parameters()) > MOST_WEIGHTS:
+        if live or preprocessing_of(pair[0]) or sum(p.numel() for p in pair[0].parameters()) > MOST_WEIGHTS:
             return False
         try:
             GroupedNetwork(pair, self.split.normalized(slice(8)))
@@ -101,7 +108,7 @@ class StudentTrainer:
         history = distill(
             student, self.teacher, self.split, temperature=cell["temperature"] or 1.0, alpha=cell["alpha"],
             loss=loss, task_loss=task_loss, progress=False, device="cpu",
-            **vars(replace(self.recipe, seed=cell["seed"])),
+            **self._arguments(cell["seed"]),
         )  # fmt: skip
         return [history.records[-1]["loss"]]
 

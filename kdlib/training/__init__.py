@@ -1,13 +1,14 @@
 """Training from labels and training from a teacher: the same loop, the same defaults, another objective.
 
 The files, in the order in which things happen: `checks` (what is asked for), `teacher` (who answers), `batches` and
-`augmentation` (what a step sees), `objectives` and `feature_objective` (what it minimises), `loop` (the steps),
-`checkpoints`, `progress` and `tensorboard` (what is kept and shown). Where a student ends no better than its baseline,
-`diagnosis` asks why.
+`augmentation` (what a step sees), `objectives` and `feature_objective` (what it minimises), `devices` (where it is
+computed), `step` and `loop` (the steps), `checkpoints`, `progress` and `tensorboard` (what is kept and shown). Where a
+student ends no better than its baseline, `diagnosis` asks why.
 """
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -18,9 +19,8 @@ from kdlib._checks import checked, fraction
 from kdlib.data import ImageSplit
 from kdlib.features import FeatureTerm
 from kdlib.features.terms import check_terms
-from kdlib.inference import pick_device
 from kdlib.losses import soft_target_loss
-from kdlib.training import checks
+from kdlib.training import checks, devices
 from kdlib.training.loop import History, fit
 from kdlib.training.objectives import (
     DistillationObjective,
@@ -52,6 +52,7 @@ Mixing = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None
     label_smoothing=fraction,
     task_loss=checks.function_rule,
     **checks.training_rules,
+    **devices.rules,
 )
 def train(
     model: nn.Module,
@@ -73,6 +74,9 @@ def train(
     log_dir: str | Path | None = None,
     device: str | torch.device | None = None,
     bfloat16: bool | None = None,
+    fabric: Any = None,
+    accumulate: int = 1,
+    clip_norm: float | int | None = None,
 ) -> History:
     """Train `model` in place on the labels of `split`: the control of every distillation.
 
@@ -113,6 +117,17 @@ def train(
         device: where to compute; by default CUDA, MPS or the CPU, in this order.
         bfloat16: compute the forward pass in bfloat16; by default only where that is faster
             (`bfloat16_helps`).
+        fabric: a `Fabric` of Lightning, launched, that chooses devices and precision in place of `device` and
+            `bfloat16` (`kdlib.training.devices`). Of several processes each takes its share of every batch; weights
+            and records are those of one process up to rounding, in a network without batch norm. Batch norm
+            normalises each share by itself, and the statistics of the first process are kept; on CUDA,
+            `torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)` normalises whole batches. `augment`, `mix` and
+            dropout draw anew in each process, and losses that compare images with each other see a share.
+        accumulate: cut every batch into so many parts, of which one at a time is computed and takes memory. The
+            step is that of the whole batch up to rounding, with the same two exceptions: batch norm, and losses
+            that compare images with each other, see the parts.
+        clip_norm: largest Euclidean norm of the gradient of all weights together; a larger one is scaled down to it
+            (Pascanu et al. 2012, arXiv 1211.5063). None leaves it as it is.
 
     Returns:
         The `History`. Stopping (KeyboardInterrupt) ends the training and returns it with `interrupted=True`.
@@ -127,17 +142,18 @@ def train(
             f"label_smoothing={label_smoothing} is for cross-entropy; task_loss must do it itself"
         )
     task_loss = task_loss if task_loss is not F.cross_entropy else smoothed(label_smoothing)
-    device = pick_device(device)
+    on, bfloat16 = devices.choose(fabric, device, bfloat16)
     checks.check_task_loss(task_loss, split)
     recipe, batches, logits = prepare(
-        model, split, device, bfloat16=bfloat16, augment=augment, epochs=epochs, batch_size=batch_size,
-        learning_rate=learning_rate, weight_decay=weight_decay, seed=seed, mix=mix, views=views,
+        model, split, on, bfloat16=bfloat16, augment=augment, epochs=epochs, batch_size=batch_size,
+        learning_rate=learning_rate, weight_decay=weight_decay, seed=seed, mix=mix, views=views, accumulate=accumulate,
+        clip_norm=clip_norm,
     )  # fmt: skip
     checks.check_task(task_loss, batches, logits)
-    checks.check_validation(model, validation, device)
+    checks.check_validation(model, validation, on.device)
     return fit(
         model, batches, LabelObjective(task_loss), recipe,
-        validation=validation, progress=progress, checkpoint=checkpoint, log_dir=log_dir,
+        validation=validation, progress=progress, checkpoint=checkpoint, log_dir=log_dir, devices=on,
     )  # fmt: skip
 
 
@@ -146,6 +162,7 @@ def train(
     validation=checks.optional_split_rule, features=check_terms, loss=checks.function_rule,
     task_loss=checks.function_rule, temperature=checks.schedule_rule, alpha=checks.schedule_rule,
     **checks.training_rules,
+    **devices.rules,
 )  # fmt: skip
 def distill(
     student: nn.Module,
@@ -171,6 +188,9 @@ def distill(
     log_dir: str | Path | None = None,
     device: str | torch.device | None = None,
     bfloat16: bool | None = None,
+    fabric: Any = None,
+    accumulate: int = 1,
+    clip_norm: float | int | None = None,
 ) -> History:
     """Train `student` in place on the soft targets of `teacher` and the labels of `split`.
 
@@ -210,7 +230,7 @@ def distill(
             where a loss returns no finite scalar, or demands what training does not know; where a layer does not
             exist or features do not fit each other.
     """
-    device = pick_device(device)
+    on, bfloat16 = devices.choose(fabric, device, bfloat16)
     temperature, alpha_schedule = (
         as_schedule(temperature, name="temperature"),
         as_schedule(alpha, name="alpha"),
@@ -223,11 +243,12 @@ def distill(
         task_loss = None  # nothing is weighed by it, and it would say nothing of several labels
     checks.refuse_same(student, teacher)
     recipe, batches, logits = prepare(
-        student, split, device, bfloat16=bfloat16, augment=augment, epochs=epochs, batch_size=batch_size,
-        learning_rate=learning_rate, weight_decay=weight_decay, seed=seed, mix=mix, views=views,
+        student, split, on, bfloat16=bfloat16, augment=augment, epochs=epochs, batch_size=batch_size,
+        learning_rate=learning_rate, weight_decay=weight_decay, seed=seed, mix=mix, views=views, accumulate=accumulate,
+        clip_norm=clip_norm,
     )  # fmt: skip
-    checks.check_validation(student, validation, device)
-    with placed(teacher, device):
+    checks.check_validation(student, validation, on.device)
+    with placed(teacher, on.device):
         answers = answering(teacher, batches, features)
         objective: Objective
         if not features or callable(alpha) or alpha > 0:
@@ -241,13 +262,14 @@ def distill(
             model, objective = with_features(objective, features, student, answers, batches, seed)
         return fit(
             model, batches, objective, recipe,
-            validation=validation, progress=progress, checkpoint=checkpoint, log_dir=log_dir,
+            validation=validation, progress=progress, checkpoint=checkpoint, log_dir=log_dir, devices=on,
         )  # fmt: skip
 
 
 @checked(
     student=checks.network_rule, teacher=checks.teacher_rule, split=checks.split_rule, features=check_terms,
     **checks.training_rules,
+    **devices.rules,
 )  # fmt: skip
 def match_features(
     student: nn.Module,
@@ -268,6 +290,9 @@ def match_features(
     log_dir: str | Path | None = None,
     device: str | torch.device | None = None,
     bfloat16: bool | None = None,
+    fabric: Any = None,
+    accumulate: int = 1,
+    clip_norm: float | int | None = None,
 ) -> History:
     """Train `student` in place on feature losses alone: the first of FitNets' two stages, or all there is
     where nothing has a label. The second stage is `distill` or `train`, called afterwards.
@@ -282,18 +307,19 @@ def match_features(
     Raises:
         ValueError: as `distill`, and where there are no features.
     """
-    device = pick_device(device)
+    on, bfloat16 = devices.choose(fabric, device, bfloat16)
     if not features:
         raise ValueError("features must hold at least one FeatureTerm: there is nothing else to train on")
     checks.refuse_same(student, teacher)
     recipe, batches, _ = prepare(
-        student, split, device, bfloat16=bfloat16, augment=augment, epochs=epochs, batch_size=batch_size,
-        learning_rate=learning_rate, weight_decay=weight_decay, seed=seed, mix=mix, views=views,
+        student, split, on, bfloat16=bfloat16, augment=augment, epochs=epochs, batch_size=batch_size,
+        learning_rate=learning_rate, weight_decay=weight_decay, seed=seed, mix=mix, views=views, accumulate=accumulate,
+        clip_norm=clip_norm,
     )  # fmt: skip
-    with placed(teacher, device):
+    with placed(teacher, on.device):
         answers = answering(teacher, batches, features)
         model, objective = with_features(None, features, student, answers, batches, seed)
         return fit(
             model, batches, objective, recipe,
-            validation=None, progress=progress, checkpoint=checkpoint, log_dir=log_dir,
+            validation=None, progress=progress, checkpoint=checkpoint, log_dir=log_dir, devices=on,
         )  # fmt: skip

@@ -1,19 +1,23 @@
 """Views of a batch: an augmentation draws them for each image, a mix makes new images and labels out of several."""
 
-from collections.abc import Callable
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from kdlib.data import ImageSplit
+from kdlib.data import ImageSplit, StreamSplit
+from kdlib.data.streams import StreamedImages
 
 Augment = Callable[[Tensor], Tensor]
 Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 Pixels = UInt8[Tensor, "batch channels height width"] | Float[Tensor, "batch channels height width"]
 
 _VIEWS_AT_A_TIME = 1_000
+_VIEWS_IN_FINGERPRINT = 16
 
 
 def checked_augment(augment: Any, split: ImageSplit) -> Augment:
@@ -40,13 +44,21 @@ def checked_augment(augment: Any, split: ImageSplit) -> Augment:
         each = _refusal(augment, split.images[0])
         whole = None if each is None else _refusal(augment, split.images[:2])
     if each is None:
-        return lambda pixels: _as_pixels(torch.stack([augment(image) for image in pixels]), pixels)
+        return functools.partial(_of_each, augment)
     if whole is None:
-        return lambda pixels: _as_pixels(augment(pixels), pixels)
+        return functools.partial(_of_all, augment)
     raise ValueError(
         f"augment must take uint8 images, one (channels, height, width) or a batch of them, and return them in the "
         f"same shape; of one image: {each}; of a batch: {whole}"
     )
+
+
+def _of_each(augment: Augment, pixels: Tensor) -> Pixels:
+    return _as_pixels(torch.stack([augment(image) for image in pixels]), pixels)
+
+
+def _of_all(augment: Augment, pixels: Tensor) -> Pixels:
+    return _as_pixels(augment(pixels), pixels)
 
 
 def _refusal(augment: Augment, pixels: Tensor) -> str | None:
@@ -83,12 +95,56 @@ def _as_pixels(result: Any, given: Tensor) -> Tensor:
 
 def views_of(split: ImageSplit, augment: Augment, views: int, seed: int) -> ImageSplit:
     """`views` views of each image, view v of image i in row i * views + v; the same for the same seed."""
+    repeated = torch.arange(len(split)).repeat_interleave(views)
+    if isinstance(split, StreamSplit):
+        images = StreamedViews(split.images, augment, views, seed)
+        return StreamSplit(images, split.labels[repeated], split.indices[repeated], split.mean, split.std)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed % 2**63)
-        repeated = torch.arange(len(split)).repeat_interleave(views)
         parts = [augment(split.images[rows]) for rows in repeated.split(_VIEWS_AT_A_TIME)]
     pixels = torch.cat([part.round().to(torch.uint8) for part in parts])
     return ImageSplit(pixels, split.labels[repeated], split.indices[repeated], split.mean, split.std)
+
+
+class StreamedViews(StreamedImages):
+    """Fixed views of images that are decoded when they are needed: drawn anew each time, by a seed of their own.
+
+    They are not the views of the same images in memory, where one generator draws all views in their order.
+
+    Args:
+        images: of which the views are.
+        augment: of a batch, as `checked_augment` gives it.
+        views: of each image; view v of image i stands in row i * views + v.
+        seed: of all of them.
+        rows: those that are left of them; all where not given.
+    """
+
+    def __init__(
+        self, images: StreamedImages, augment: Augment, views: int, seed: int, rows: Tensor | None = None
+    ):
+        self.images, self.augment, self.views, self.seed = images, augment, views, seed
+        self.rows = torch.arange(len(images) * views) if rows is None else rows
+        self.shape = (len(self.rows), *images.shape[1:])
+
+    def decode(self, rows: Sequence[int]) -> UInt8[Tensor, "k channels height width"]:
+        own = [int(self.rows[row]) for row in rows]
+        decoded = self.images.decode([row // self.views for row in own])
+        with torch.random.fork_rng(devices=[]):
+            return torch.cat([self._view(row, image[None]) for row, image in zip(own, decoded, strict=True)])
+
+    def _view(self, row: int, image: Tensor) -> Tensor:
+        torch.manual_seed((self.seed * 1_000_003 + row) % 2**63)
+        return self.augment(image).round().to(torch.uint8)
+
+    def part(self, rows: Tensor) -> "StreamedViews":
+        return StreamedViews(self.images, self.augment, self.views, self.seed, self.rows[rows])
+
+    def fingerprint(self) -> str:
+        """Of the images, the rows, and of a few views: a function has no digest of its own."""
+        few = torch.linspace(0, len(self) - 1, min(len(self), _VIEWS_IN_FINGERPRINT)).long()
+        drawn = self.decode(few.tolist()).numpy().tobytes()
+        whole = f"{self.images.fingerprint()} {self.views} {self.seed}".encode()
+        return hashlib.sha256(whole + self.rows.numpy().tobytes() + drawn).hexdigest()
 
 
 def mixed(mix: Mix, pixels: Pixels, labels: Tensor) -> tuple[Tensor, Float[Tensor, "batch classes"]]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kdlib.data import ImageSplit
+from kdlib.data import ImageSplit, StreamSplit
 from kdlib.inference import Preprocessing
 from kdlib.training.augmentation import Augment, Mix, mixed, views_of
 
@@ -41,6 +41,7 @@ class Batches:
         augment: draws a view of each image of a batch (`kdlib.training.augmentation.checked_augment`).
         mix: makes new images and soft labels out of a batch.
         views: so many fixed views an image, drawn once, in place of new ones in every step.
+        preprocessing: of a student that carries its own, in place of the statistics of the split.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Batches:
         augment: Augment | None = None,
         mix: Mix | None = None,
         views: int | None = None,
+        preprocessing: Preprocessing | None = None,
     ):
         self.images_per_epoch, self.seeds, self.epochs, self.views = (
             len(split),
@@ -65,11 +67,17 @@ class Batches:
         self.stored = split if views is None else views_of(split, augment, views, seeds[0])
         self.augment, self.mix = augment if views is None else None, mix
         self.steps = steps_per_epoch(len(split), batch_size)
+        self.part = (0, 1)  # which process this is, of how many that share each batch
         self.device = device
-        self.pixels, self.labels = self.stored.images.to(device), self.stored.labels.to(device)
+        # Images that are decoded when they are needed do not lie anywhere to be moved.
+        self.pixels = None if isinstance(self.stored, StreamSplit) else self.stored.images.to(device)
+        self.labels = self.stored.labels.to(device)
         members = len(self.seeds)
-        self.normalize = Preprocessing(
-            split.mean.repeat(members).to(device), split.std.repeat(members).to(device)
+        own = preprocessing or Preprocessing(split.mean.repeat(members), split.std.repeat(members))
+        self.normalize = Preprocessing(own.mean.to(device), own.std.to(device), own.size)
+        # A teacher without a preprocessing of its own wants what the split says, whatever the student wants.
+        self.of_split = (
+            None if preprocessing is None else Preprocessing(split.mean.to(device), split.std.to(device))
         )
 
     @property
@@ -87,14 +95,27 @@ class Batches:
     def epoch(self, epoch: int, accuracies: tuple[float, ...] = ()) -> Iterator[Batch]:
         """One pass over the split, in the order of `seeds` and `epoch`. Seeds the global generator, from which
         augmentation and dropout draw."""
-        for index, rows in enumerate(self._order(epoch).tensor_split(self.steps)):
+        parts = self._of_this_process(self._order(epoch).tensor_split(self.steps), epoch)
+        decoded = self.stored.pixel_batches(parts) if self.pixels is None else [None] * self.steps
+        for index, (rows, pixels) in enumerate(zip(parts, decoded, strict=True)):
             step = epoch * self.steps + index
-            yield self.batch(rows, step / (self.steps * self.epochs), accuracies)
+            yield self.batch(rows, step / (self.steps * self.epochs), accuracies, pixels)
 
-    def batch(self, rows: Tensor, progress: float, accuracies: tuple[float, ...] = ()) -> Batch:
-        """These rows of the stored images, (batch,) or (batch, members)."""
+    def _of_this_process(self, parts: Sequence[Tensor], epoch: int) -> Sequence[Tensor]:
+        """Its share of the rows of each batch. Other processes draw other views and other dropout."""
+        rank, world = self.part
+        if rank:
+            seed_epoch(self.seeds[0] + rank * 7_368_787, epoch)
+        return parts if world == 1 else [rows.tensor_split(world)[rank] for rows in parts]
+
+    def batch(
+        self, rows: Tensor, progress: float, accuracies: tuple[float, ...] = (), pixels: Tensor | None = None
+    ) -> Batch:
+        """These rows of the stored images, (batch,) or (batch, members); their pixels, where they are known."""
         on_device = rows.to(self.device)
-        pixels, labels = self.pixels[on_device], self.labels[on_device]
+        if pixels is None:
+            pixels = self.stored.images[rows] if self.pixels is None else self.pixels[on_device]
+        pixels, labels = pixels.to(self.device), self.labels[on_device]
         if rows.ndim == 2:
             pixels = pixels.flatten(1, 2)
         if self.augment is not None:

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.data import Dataset
 
 from kdlib import _checks, metrics
 from kdlib.data import ImageDataset, ImageSplit
+from kdlib.data.items import as_split
 from kdlib.inference import (
     device_rule,
     evaluating,
@@ -34,13 +36,15 @@ _EPSILON = 1e-3  # by which the labels of an image may miss a sum of 1
 
 
 def split_rule(name: str, value: Any) -> ImageSplit:
-    """A rule for `kdlib._checks.checked`: images with labels."""
+    """A rule for `kdlib._checks.checked`: images with labels, or a torch data set of such."""
     if isinstance(value, ImageDataset):
         raise ValueError(
             f"{name} must be an ImageSplit, got an ImageDataset: take its .train, .validation or .test"
         )
+    if isinstance(value, Dataset):
+        return as_split(value)
     if not isinstance(value, ImageSplit):
-        raise TypeError(f"{name} must be an ImageSplit, got {type(value).__name__}")
+        raise TypeError(f"{name} must be an ImageSplit or a torch Dataset, got {type(value).__name__}")
     return value
 
 

@@ -3,9 +3,8 @@
 import hashlib
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from numbers import Integral
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,54 +14,17 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from kdlib import metrics
-from kdlib._checks import non_negative_number, positive_integer, positive_number
 from kdlib.data import ImageSplit
-from kdlib.inference import channels_last, logits_of, predict_logits, switch
+from kdlib.inference import channels_last, predict_logits, switch
 from kdlib.training import checkpoints
 from kdlib.training.batches import Batch, Batches
+from kdlib.training.devices import Devices, moving_norms
 from kdlib.training.objectives import Objective
-from kdlib.training.progress import Reporter, make_reporter
+from kdlib.training.progress import Reporter, make_reporter, silent
+from kdlib.training.step import Recipe, Step
 from kdlib.training.tensorboard import TensorBoardLog
 
 REPORT_INTERVAL = 0.25  # seconds; more often costs kernel time and shows nothing more
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is optimised: AdamW (arXiv 1711.05101) under a one-cycle learning rate (1708.07120)."""
-
-    epochs: int
-    batch_size: int
-    learning_rate: float | int
-    weight_decay: float | int
-    seed: int
-    bfloat16: bool
-    augment: Callable[[Tensor], Tensor] | None = None
-    mix: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
-    views: int | None = None
-
-    def __post_init__(self) -> None:
-        positive_integer("epochs", self.epochs)
-        positive_integer("batch_size", self.batch_size)
-        positive_number("learning_rate", self.learning_rate)
-        non_negative_number("weight_decay", self.weight_decay)
-        if isinstance(self.seed, bool) or not isinstance(self.seed, Integral):
-            raise TypeError(f"seed must be a whole number, got {type(self.seed).__name__} {self.seed!r}")
-        if self.views is not None:
-            positive_integer("views", self.views)
-            if self.augment is None:
-                raise ValueError(f"views={self.views} are views that augment draws: give augment as well")
-
-    def describe(self) -> dict[str, Any]:
-        """What a checkpoint must agree with. Functions are no data: that they are there is all that is compared."""
-        return {name: bool(value) if callable(value) else value for name, value in vars(self).items()}
-
-    def batches(self, split: ImageSplit, device: torch.device, seeds: list[int] | None = None) -> Batches:
-        """The batches of a training by this recipe, for one student, or for one of each of the seeds."""
-        return Batches(
-            split, device, seeds=[self.seed] if seeds is None else seeds, batch_size=int(self.batch_size),
-            epochs=int(self.epochs), augment=self.augment, mix=self.mix, views=self.views,
-        )  # fmt: skip
 
 
 @dataclass
@@ -88,57 +50,6 @@ class History:
         return tuple(record[name] for record in self.records for name in _SCORES.values() if name in record)
 
 
-class Step:
-    """One step of training, the same for a lone student and for several in one network."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        objective: Callable[[Tensor, Batch], tuple[Tensor, ...]],
-        recipe: Recipe,
-        device: torch.device,
-        steps: int,
-    ):
-        self.model, self.objective, self.recipe, self.device = model, objective, recipe, device
-        self.logits: Tensor | None = None  # of the last batch
-        self.tried = False
-        parameters = [*model.parameters()]
-        if isinstance(objective, nn.Module):
-            parameters += [p for p in objective.parameters() if p.requires_grad]
-        # Fused: one call for all weights, where a call each would take a sixth of a small network's step.
-        self.optimizer = torch.optim.AdamW(
-            parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
-        )
-        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, recipe.learning_rate, total_steps=steps + 1
-        )
-
-    def __call__(self, batch: Batch) -> tuple[Tensor, ...]:
-        """Forward, loss, backward, update; returns the loss and its terms."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
-            logits = logits_of(self.model(batch.images))
-        self.logits = logits.detach()
-        terms = self.objective(logits.float(), batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        total = terms.total.sum()
-        if total.requires_grad:
-            total.backward()
-        if not self.tried:
-            self._refuse_without_gradient()
-        self.optimizer.step()
-        self.scheduler.step()
-        return terms
-
-    def _refuse_without_gradient(self) -> None:
-        """In the first step: nothing that is trained may hang on the images by a thread that carries no gradient."""
-        if all(parameter.grad is None for parameter in self.model.parameters()):
-            raise ValueError(
-                "no gradient reaches the model's weights, so nothing would be trained: its forward is quantised, "
-                "detaches what it computes, or runs under torch.no_grad()"
-            )
-        self.tried = True
-
-
 def fit(
     model: nn.Module,
     batches: Batches,
@@ -149,28 +60,32 @@ def fit(
     progress: bool | Reporter,
     checkpoint: str | Path | None,
     log_dir: str | Path | None,
+    devices: Devices | None = None,
 ) -> History:
     """Train `model` in place; see `kdlib.training` for the arguments."""
-    device = batches.device
-    run = _Run(model, batches, objective, recipe, make_reporter(progress))
+    device, devices = batches.device, devices or Devices(batches.device)
+    run = _Run(
+        model, batches, objective, recipe, make_reporter(progress) if devices.first else silent, devices
+    )
     path = Path(checkpoint) if checkpoint is not None else None
     # Described only where it is written down: a live teacher is asked for it.
-    settings = recipe.describe() | objective.describe() | _describe(batches.stored) if path else {}
+    settings = run.settings() if path and devices.first else {}
     history = run.resume(path, settings) if path else History()
-    log = TensorBoardLog(log_dir) if log_dir is not None else None
+    run.start()
+    log = TensorBoardLog(log_dir) if log_dir is not None and devices.first else None
     # Batches and dropout draw from the global generator; the caller gets it back untouched.
     own_random = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
     try:
         with channels_last(model), own_random:
             for epoch in range(len(history.records), recipe.epochs):
                 record = run.epoch(epoch, history.validation_scores())
-                if validation is not None:
-                    record |= _validation_score(model, validation, device)
+                record = devices.from_first(partial(_scored, record, model, validation, device))
                 history.records.append(record)
                 if log:
                     log.write(record, objective.soft_targets(record["epoch"] / recipe.epochs))
-                if path:
+                if path and devices.first:
                     checkpoints.save(path, run.state(settings, history))
+        devices.wait()  # a process that goes on may look for the checkpoint
     except KeyboardInterrupt:
         history.interrupted = True
     finally:
@@ -184,13 +99,25 @@ class _Run:
     """The moving parts of one training."""
 
     def __init__(
-        self, model: nn.Module, batches: Batches, objective: Objective, recipe: Recipe, report: Reporter
+        self,
+        model: nn.Module,
+        batches: Batches,
+        objective: Objective,
+        recipe: Recipe,
+        report: Reporter,
+        devices: Devices,
     ):
         self.model, self.batches, self.objective, self.recipe = model, batches, objective, recipe
-        self.steps = batches.steps * recipe.epochs
-        self.step = Step(model, objective, recipe, batches.device, self.steps)
+        self.devices, self.steps = devices, batches.steps * recipe.epochs
+        self.step = Step(model, objective, recipe, batches.device, self.steps, devices)
+        self.modules = [model, *([objective] if isinstance(objective, nn.Module) else [])]
         self.frozen_norms = _frozen_norms(model)
         self.report, self.next_report = report, 0.0
+
+    def start(self) -> None:
+        """Begin with the same weights in all processes."""
+        self.devices.warn_of(moving_norms(self.modules, self.frozen_norms))
+        self.devices.copy_from_first([tensor for module in self.modules for tensor in _numbers(module)])
 
     def epoch(self, epoch: int, scores: tuple[float, ...]) -> dict[str, float | int]:
         """One pass over the images."""
@@ -203,11 +130,13 @@ class _Run:
             self.batches.epoch(epoch, scores), start=epoch * self.batches.steps + 1
         ):
             terms = self._step(batch, epoch)
-            totals = totals + torch.stack(terms).detach() * len(batch.rows)
+            totals = totals + torch.stack(terms).detach() * self.step.images
             self._report(epoch, number, terms)
         means = _by_name(terms, totals / self.batches.images_per_epoch)
         if not math.isfinite(means["loss"]):
             raise diverged(means["loss"], self.recipe, epoch)
+        # The statistics of batch norm, which each process has from its own images.
+        self.devices.copy_from_first([buffer for module in self.modules for buffer in module.buffers()])
         return {
             "epoch": epoch + 1,
             **means,
@@ -232,6 +161,11 @@ class _Run:
         record = {"epoch": epoch + 1, "step": step, "steps": self.steps}
         self.report(record | _by_name(terms, torch.stack(terms)))
 
+    def settings(self) -> dict[str, Any]:
+        """What a checkpoint must agree with."""
+        precision = {"precision": self.devices.precision}
+        return self.recipe.describe() | precision | self.objective.describe() | _describe(self.batches.stored)
+
     def state(self, settings: dict[str, Any], history: History) -> dict[str, Any]:
         state = {
             "settings": settings,
@@ -242,10 +176,10 @@ class _Run:
         }
         if isinstance(self.objective, nn.Module):
             state["objective"] = self.objective.state_dict()
-        return state
+        return state | {"devices": self.devices.state()}
 
     def resume(self, path: Path, settings: dict[str, Any]) -> History:
-        state = checkpoints.load(path, settings)
+        state = self.devices.from_first(partial(checkpoints.load, path, settings))
         if state is None:
             return History()
         try:
@@ -256,6 +190,7 @@ class _Run:
         self.step.scheduler.load_state_dict(state["scheduler"])
         if isinstance(self.objective, nn.Module):
             self.objective.load_state_dict(state["objective"])
+        self.devices.load_state(state.get("devices", {}))
         return History(records=state["records"])
 
 
@@ -265,6 +200,10 @@ def diverged(loss: float, recipe: Recipe, epoch: int) -> FloatingPointError:
     return FloatingPointError(
         f"the loss is {loss} in epoch {epoch + 1}; learning_rate={rate} may be too high"
     )
+
+
+def _numbers(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]
 
 
 def _describe(split: ImageSplit) -> dict[str, str]:
@@ -287,6 +226,12 @@ def _by_name(terms: tuple[Tensor, ...], values: Tensor) -> dict[str, float]:
 
 
 _SCORES = {True: "validation_accuracy", False: "validation_mean_average_precision"}
+
+
+def _scored(
+    record: dict[str, float | int], model: nn.Module, split: ImageSplit | None, device: torch.device
+) -> dict[str, float | int]:
+    return record if split is None else record | _validation_score(model, split, device)
 
 
 def _validation_score(model: nn.Module, split: ImageSplit, device: torch.device) -> dict[str, float]:

@@ -9,34 +9,39 @@ from torch import Tensor, nn
 
 from kdlib.data import ImageSplit
 from kdlib.features import FeatureTerm
-from kdlib.inference import on_device
+from kdlib.inference import on_device, preprocessing_of
 from kdlib.training import checks
 from kdlib.training.augmentation import checked_augment
 from kdlib.training.batches import Batches
+from kdlib.training.devices import Devices, refuse_small_parts
 from kdlib.training.feature_objective import FeatureObjective, WatchedStudent, given_features, gradient_layers
-from kdlib.training.loop import Recipe
 from kdlib.training.objectives import Objective
 from kdlib.training.precision import bfloat16_helps
+from kdlib.training.step import Recipe
 from kdlib.training.teacher import Teacher
 
 
 def prepare(
     student: nn.Module,
     split: ImageSplit,
-    device: torch.device,
+    devices: Devices,
     *,
     bfloat16: bool | None,
     augment: Any,
     **recipe: Any,
 ) -> tuple[Recipe, Batches, Tensor]:
     """The recipe, its batches, and the student's logits of two images, after everything has been checked."""
+    device = devices.device
     logits = checks.check_student(student, split, device)
     made = Recipe(
         bfloat16=bfloat16_helps(student, device) if bfloat16 is None else bfloat16,
         augment=None if augment is None else checked_augment(augment, split),
         **recipe,
     )
-    return made, made.batches(split, device), logits
+    batches = made.batches(split, device, preprocessing=preprocessing_of(student))
+    refuse_small_parts(batches.images_per_epoch, batches.steps, made.accumulate, devices.world)
+    batches.part = devices.rank, devices.world
+    return made, batches, logits
 
 
 def placed(teacher: nn.Module | Tensor, device: torch.device) -> AbstractContextManager:

@@ -59,10 +59,10 @@ class Teacher:
     ):
         self.images, self.views = batches.stored, batches.views
         self._changed = batches.changed_by is not None
-        self.live, self.device = batches.live, batches.device
+        self.live, self.device, self._of_split = batches.live, batches.device, batches.of_split
         self.layers, self.gradient_layers = list(dict.fromkeys(layers)), list(dict.fromkeys(gradient_layers))
         self.network = source if isinstance(source, nn.Module) else None
-        self._logits = None if isinstance(source, nn.Module) else source.detach().float().to(self.device)
+        self._logits = None if isinstance(source, nn.Module) else source.detach().to(self.device)
         self._features = dict(given or {})
         self._gradients: dict[str, Tensor] = {}
         self._asked: Batch | None = None
@@ -77,7 +77,7 @@ class Teacher:
     def logits(self, batch: Batch) -> Tensor:
         """(batch, classes); (batch, members, classes) for a batch of several students."""
         if not self.live:
-            return self._known_logits()[batch.rows.to(self.device)]
+            return self._known_logits()[batch.rows.to(self.device)].float()
         logits = self._ask(batch)[0]
         if logits.ndim != 2 or len(logits) != len(batch.images):
             raise ValueError(
@@ -107,7 +107,7 @@ class Teacher:
     def describe(self) -> str:
         """What a checkpoint compares: all answers, or those about two images where each step asks anew."""
         kind, values = ("live", self._probe()) if self.live else ("cached", self._known_logits())
-        return f"{kind} {hashlib.sha256(values.cpu().numpy().tobytes()).hexdigest()}"
+        return f"{kind} {hashlib.sha256(values.float().cpu().numpy().tobytes()).hexdigest()}"
 
     def recent_logits(self) -> Tensor | None:
         """Logits of many images: all that are known, or those of the last batch."""
@@ -196,7 +196,7 @@ class Teacher:
         return self._answer
 
     def _pixels_for(self, batch: Batch) -> Tensor:
-        own = preprocessing_of(self.network)
+        own = preprocessing_of(self.network) or self._of_split
         images = batch.images if own is None else own(batch.pixels)
         return images.to(precision_of(self.network))
 

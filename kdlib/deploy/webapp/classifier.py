@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,29 @@ class Classifier:
             raise ValueError(
                 f"{self.file.name} must answer with a finite logit for each of its {len(described.classes)} classes"
             )
+
+
+def models_in(paths: Sequence[Path]) -> list[Path]:
+    """The files, and those in the folders, such as one of `kdlib distill`: the shortest name first, "student.onnx"
+    before "student-int8.onnx".
+
+    Args:
+        paths: of files and folders.
+
+    Raises:
+        ValueError: a folder without a model.
+    """
+    found = []
+    for path in paths:
+        inside = [path]
+        if path.is_dir():
+            inside = sorted(path.glob("*.onnx"), key=lambda file: (len(file.name), file.name))
+        if not inside:
+            raise ValueError(
+                f"{path} holds no model (*.onnx): give a file, or a folder that `kdlib distill` has finished"
+            )
+        found += inside
+    return found
 
 
 def load(paths: Sequence[str | PathLike]) -> list[Classifier]:

@@ -34,7 +34,7 @@ from waitress.utilities import RequestEntityTooLarge
 
 from kdlib.deploy import arguments
 from kdlib.deploy.webapp.app import HEADERS, MAX_BYTES, create_app
-from kdlib.deploy.webapp.classifier import load
+from kdlib.deploy.webapp.classifier import load, models_in
 
 THREADS = 8  # more than `images.QUEUE`: some are left for small pictures while large ones wait
 CONNECTIONS = 100  # each may hold a request that has not arrived as a whole, of up to MAX_BYTES
@@ -55,7 +55,7 @@ def serve(
     """Serve one or two exported models until Ctrl-C or SIGTERM.
 
     Args:
-        paths: of the files that `kdlib.deploy.export.export_onnx` wrote.
+        paths: of the files that `kdlib.deploy.export.export_onnx` wrote, or a folder that holds one or two of them.
         host: the address to listen at; 127.0.0.1 is reached from this machine alone.
         port: 0 to 65535; 0 stands for any free one.
         until_input_ends: end this process, too, when its standard input ends, as that of a program's child does
@@ -68,7 +68,7 @@ def serve(
         FileNotFoundError: there is no such file.
         OSError: the port is taken or may not be used.
     """
-    paths, host = arguments.paths("paths", paths), arguments.text("host", host)
+    paths, host = models_in(arguments.paths("paths", paths)), arguments.text("host", host)
     if not 1 <= len(paths) <= 2:
         raise ValueError(f"one model is served, or two side by side; got {len(paths)}")
     if until_input_ends:

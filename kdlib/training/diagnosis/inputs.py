@@ -1,6 +1,6 @@
 """What the questions take, checked, and the logits that a network or a tensor stands for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kdlib import _checks
 from kdlib.data import ImageSplit
-from kdlib.data.splits import is_split
+from kdlib.data.items import split_or_items
 from kdlib.inference import network_rule, on_device, pick_device, predict_logits
 from kdlib.training.checks import teacher_rule
 
@@ -26,7 +26,7 @@ ROUNDING = 0.05
 
 def one_class_an_image(name: str, value: Any) -> ImageSplit:
     """A rule: a split whose images have one class each; an interval over them needs two."""
-    split = is_split(name, value)
+    split = split_or_items(name, value)
     if not split.has_classes or len(split) < 2:
         raise ValueError(
             f"{name} must hold at least 2 images of one class each, got {len(split)} with labels of shape "
@@ -143,13 +143,18 @@ def same_classes(**logits: Tensor) -> None:
 
 def refuse_the_same_images(transfer_set: ImageSplit, held_out: ImageSplit) -> None:
     """What is measured on images that were learned from says nothing of others."""
-    learned = {hash(image.tobytes()) for image in transfer_set.images.numpy()}
-    again = sum(hash(image.tobytes()) in learned for image in held_out.images.numpy())
+    learned = set(_hashes(transfer_set))
+    again = sum(one in learned for one in _hashes(held_out))
     if again > LARGEST_OVERLAP * len(held_out) and transfer_set.images.shape[1:] == held_out.images.shape[1:]:
         raise ValueError(
             f"held_out must hold images that the student did not learn from, got {again} of {len(held_out)} that are "
             "in transfer_set: give a validation split"
         )
+
+
+def _hashes(split: ImageSplit) -> Iterator[int]:
+    for pixels in split.pixel_batches(torch.arange(len(split)).split(100)):
+        yield from (hash(image.tobytes()) for image in pixels.numpy())
 
 
 def evenly(length: int, count: int) -> Tensor:

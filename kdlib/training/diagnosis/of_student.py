@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from kdlib import _checks
 from kdlib._checks import checked, fraction
 from kdlib.data import ImageSplit
-from kdlib.data.splits import is_split
+from kdlib.data.items import split_or_items
 from kdlib.inference import network_rule
 from kdlib.losses import soft_target_loss
 from kdlib.metrics import agreement
@@ -177,7 +177,7 @@ def _weighed(
     return True, f"{finding}{note}.", ""
 
 
-@checked(student=network_rule, teacher=network_or_pair, transfer_set=is_split, held_out=is_split)
+@checked(student=network_rule, teacher=network_or_pair, transfer_set=split_or_items, held_out=split_or_items)
 def does_the_student_follow(
     student: nn.Module,
     teacher: nn.Module | tuple[Tensor, Tensor],

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kdlib.data import ImageSplit
+from kdlib.data import ImageSplit, StreamSplit
 from kdlib.inference import (
     MISFITS,
     Preprocessing,
@@ -104,7 +104,8 @@ def best_other_normalisation(teacher: nn.Module, split: ImageSplit, right: Tenso
 
 
 def _usual(teacher: nn.Module, split: ImageSplit) -> dict[str, Preprocessing]:
-    own, images_alone = preprocessing_of(teacher), ImageSplit(split.images, split.labels)
+    some = split.take(min(len(split), 5_000)).in_memory() if isinstance(split, StreamSplit) else split
+    own, images_alone = preprocessing_of(teacher), ImageSplit(some.images, some.labels)
     channels, size = (len(split.mean), None) if own is None else (len(own.mean), own.size)
     mean, std = split.mean.expand(channels), split.std.expand(channels)
     one = torch.ones(channels)

@@ -1,10 +1,8 @@
 """Teachers and students by name; any other `nn.Module` works with the rest of kdlib as well."""
 
-import difflib
 import operator
 import re
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -13,18 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdlib._checks import checked, natural_number, positive_integer
+from kdlib.models.zoo import MOBILENET_WIDTHS as MOBILENET_WIDTHS
+from kdlib.models.zoo import TOO_LARGE, from_torchvision, too_large
 
-SIZES = (
-    32,
-    64,
-    96,
-    128,
-    192,
-    224,
-    256,
-    299,
-)  # of images, as they are usual: named where another one does not do
-TOO_LARGE = (RuntimeError, MemoryError, TypeError)  # torch's own, where a product of sizes has no 64 bits
 RESNET_DEPTHS = (8, 14, 20, 32, 44, 56, 110)
 _RESNET = re.compile(r"resnet(\d{1,9})(?:x(\d{1,9}))?")
 
@@ -33,7 +22,8 @@ def names() -> list[str]:
     """The networks that kdlib defines itself.
 
     `build` also takes the name of every classification model of torchvision
-    (`torchvision.models.list_models(module=torchvision.models)`).
+    (`torchvision.models.list_models(module=torchvision.models)`), and "mobilenet_v2_x0_35" and the like
+    (`MOBILENET_WIDTHS`).
     """
     resnets = [f"resnet{depth}" for depth in RESNET_DEPTHS]
     return [
@@ -87,7 +77,8 @@ def build(
 
     Args:
         name: one of `names()`, a ResNet of the CIFAR family such as "resnet26x2" (depth 6n + 2, then the
-            width multiplier), or the name of a torchvision classification model.
+            width multiplier), the name of a torchvision classification model, or that of a MobileNetV2 of another
+            width, such as "mobilenet_v2_x0_35".
         num_classes: length of the logit vector.
         in_channels: 1 for grey, 3 for colour images. A torchvision model gets a new first convolution
             where this is not 3.
@@ -111,13 +102,23 @@ def build(
         return _construct(name, **sizes)
 
 
-def _construct(name: str, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
+def is_own(name: str) -> bool:
+    """Whether a network of this name is one that kdlib defines itself, and not torchvision's."""
+    return name in names() or _resnet(name) is not None
+
+
+def _resnet(name: str) -> re.Match | None:
+    """A ResNet of the CIFAR family: "resnet18" is torchvision's, "resnet26x2" is none of its names."""
     match = _RESNET.fullmatch(name)
-    resnet = match and (match[2] or int(match[1]) in RESNET_DEPTHS)
-    if name not in names() and not resnet:
-        return _from_torchvision(name, num_classes, in_channels, image_size)
+    return match if match and (match[2] or int(match[1]) in RESNET_DEPTHS) else None
+
+
+def _construct(name: str, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
+    match = _resnet(name)
+    if not is_own(name):
+        return from_torchvision(name, num_classes, in_channels, image_size, known=names())
     try:
-        if resnet:
+        if match:
             return CifarResNet(int(match[1]), int(match[2] or 1), num_classes, in_channels)
         if name == "tiny-cnn":
             return TinyCNN(num_classes, in_channels)
@@ -128,14 +129,7 @@ def _construct(name: str, num_classes: int, in_channels: int, image_size: int) -
     except ValueError as error:
         raise ValueError(f"name={name!r} with image_size={image_size}: {error}") from error
     except TOO_LARGE as error:
-        raise ValueError(_too_large(name, num_classes, in_channels, image_size, error)) from error
-
-
-def _too_large(name: str, num_classes: int, in_channels: int, image_size: int, error: Exception) -> str:
-    return (
-        f"{name} is too large for this machine with num_classes={num_classes}, in_channels={in_channels} and "
-        f"image_size={image_size} ({error})"
-    )
+        raise ValueError(too_large(name, num_classes, in_channels, image_size, error)) from error
 
 
 class PocketCNN(nn.Module):
@@ -257,92 +251,3 @@ def _conv_norm_relu(in_channels: int, out_channels: int, stride: int, kernel_siz
         in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False
     )
     return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU())
-
-
-def _from_torchvision(name: str, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
-    from torchvision import models as zoo
-
-    if name not in zoo.list_models(module=zoo):
-        raise ValueError(_unknown(name, zoo))
-    try:
-        model = _torchvision_model(name, num_classes, in_channels, image_size)
-        _run_on_one_image(model, in_channels, image_size)
-    except (AssertionError, ValueError, *TOO_LARGE) as error:
-        if _runs_at(name, image_size):
-            raise ValueError(_too_large(name, num_classes, in_channels, image_size, error)) from error
-        fitting = [size for size in SIZES if _runs_at(name, size)]
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"{name} cannot process images of image_size={image_size} ({reason}). Of the usual sizes it takes "
-            f"{', '.join(map(str, fitting)) or 'none'}"
-        ) from error
-    return model
-
-
-def _unknown(name: str, zoo: ModuleType) -> str:
-    """What to say of a name that no classification model has."""
-    known = [*names(), *zoo.list_models(module=zoo)]
-    if name.lower() in set(zoo.list_models()) - set(known):
-        plain = name.lower().removeprefix("quantized_")
-        remedy = (
-            f"build {plain!r} and quantise the exported file"
-            if plain in known
-            else "take one for classification"
-        )
-        return f"name={name!r} is none of torchvision's models for classification in floating-point numbers; {remedy}"
-    spelled = {re.sub(r"[^a-z0-9]", "", one.lower()): one for one in known}
-    close = difflib.get_close_matches(re.sub(r"[^a-z0-9]", "", name.lower()), spelled, n=3)
-    suggestion = f" Did you mean {' or '.join(repr(spelled[one]) for one in close)}?" if close else ""
-    return (
-        f"unknown model {name!r}: no network has this name.{suggestion} Allowed: {', '.join(names())}, "
-        f"or one of torchvision's {len(known) - len(names())} classification models"
-    )
-
-
-def _torchvision_model(name: str, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
-    from torchvision import models as zoo
-
-    extra: dict[str, Any] = {}
-    if name.startswith("vit_"):
-        extra["image_size"] = image_size
-    if name.startswith("maxvit_"):
-        extra["input_size"] = (image_size, image_size)
-    if name in ("googlenet", "inception_v3"):
-        # The auxiliary classifiers need 75 pixels and more, and their own initialisation takes a minute.
-        extra |= {"aux_logits": False, "init_weights": False}
-    model = zoo.get_model(name, weights=None, num_classes=num_classes, **extra)
-    if in_channels != 3:
-        _replace_first_convolution(model, in_channels)
-    return model
-
-
-def _replace_first_convolution(model: nn.Module, in_channels: int) -> None:
-    path, old = next((path, m) for path, m in model.named_modules() if isinstance(m, nn.Conv2d))
-    new = nn.Conv2d(
-        in_channels, old.out_channels, old.kernel_size, old.stride, old.padding,
-        old.dilation, bias=old.bias is not None,
-    )  # fmt: skip
-    parent, _, child = path.rpartition(".")
-    setattr(model.get_submodule(parent), child, new)
-
-
-def _run_on_one_image(model: nn.Module, in_channels: int, image_size: int) -> None:
-    """A model meant for 224 pixels may shrink a small image to nothing, or demand a multiple of its patches."""
-    model.eval()
-    try:
-        with torch.inference_mode():
-            model(torch.zeros(1, in_channels, image_size, image_size))
-    finally:
-        model.train()
-
-
-def _runs_at(name: str, image_size: int) -> bool:
-    """Whether a torchvision model takes images of this size, found out on shapes alone."""
-    try:
-        with torch.device("meta"):
-            _run_on_one_image(_torchvision_model(name, 2, 3, image_size), 3, image_size)
-    except NotImplementedError:
-        return True  # a RegNet computes with numbers while it is built; it takes images of any size
-    except (AssertionError, ValueError, *TOO_LARGE):
-        return False
-    return True
