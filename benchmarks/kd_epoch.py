@@ -192,41 +192,46 @@ def compare_speed(material: Material, repeats: int) -> None:
     print(f"10 epochs and these logits, tutorial / kdlib: {theirs / (ours + caching):.2f}")
 
 
-def compare_views(material: Material) -> None:
+def compare_views(material: Material, epochs: int) -> None:
     """A whole augmented training by kdlib from stored views, against as many epochs of the tutorial, of which one is
     timed before it and one after it."""
     torch.manual_seed(0)
     before = take_turns([distill_as_tutorial], material, 1, augmented=True)[0]
     student = light_network(material.classes)
     started = time.perf_counter()
-    distill_views_by_kdlib(student, material, epochs=VIEW_EPOCHS, seed=0)
+    distill_views_by_kdlib(student, material, epochs=epochs, seed=0)
     ours = time.perf_counter() - started
     after = take_turns([distill_as_tutorial], material, 1, augmented=True)[0]
-    theirs = VIEW_EPOCHS * statistics.mean(run.wall for run in before + after)
+    theirs = epochs * statistics.mean(run.wall for run in before + after)
     print(
-        f"{VIEW_EPOCHS} augmented epochs, {VIEWS} stored views an image, everything counted in: {ours:.1f} s\n"
-        f"{VIEW_EPOCHS} times the mean of the tutorial's augmented epochs before and after: {theirs:.1f} s\n"
+        f"{epochs} augmented epochs, {VIEWS} stored views an image, everything counted in: {ours:.1f} s\n"
+        f"{epochs} times the mean of the tutorial's augmented epochs before and after: {theirs:.1f} s\n"
         f"tutorial / kdlib with views: {theirs / ours:.2f}"
     )
 
 
 def accuracy_of_views(
-    seed: int, views: int, *, split: ImageSplit, test: ImageSplit, teacher: nn.Module
+    seed: int, views: int, *, split: ImageSplit, test: ImageSplit, teacher: nn.Module, epochs: int
 ) -> dict:
-    """Test accuracy of a student of the lessons after 40 augmented epochs; views=0 draws them anew in every step."""
+    """Test accuracy of a student of the lessons after augmented epochs; views=0 draws them anew in every step."""
     student = models.build("tiny-cnn", seed=seed)
     started = time.thread_time()
     distill(
-        student, teacher, split, epochs=VIEW_EPOCHS, seed=seed, augment=random_crop_flip(2), views=views or None,
+        student, teacher, split, epochs=epochs, seed=seed, augment=random_crop_flip(2), views=views or None,
         progress=False, device="cpu",
     )  # fmt: skip
     return {"seconds": time.thread_time() - started, "accuracy": 100 * metrics.accuracy(student, test)}
 
 
-def compare_accuracy_of_views(seeds: int, images: int) -> None:
+def compare_accuracy_of_views(seeds: int, images: int, epochs: int) -> None:
     """Stored views against views drawn anew, paired by seed."""
     dataset = data.load()
-    shared = {"split": dataset.train.take(images), "test": dataset.test, "teacher": teachers.load()}
+    shared = {
+        "split": dataset.train.take(images),
+        "test": dataset.test,
+        "teacher": teachers.load(),
+        "epochs": epochs,
+    }
     cells = [{"seed": seed, "views": views} for seed in range(seeds) for views in (0, VIEWS)]
     table = sweeps.map_cells(accuracy_of_views, cells, shared=shared, progress=False)
     accuracy, seconds = (
@@ -234,7 +239,7 @@ def compare_accuracy_of_views(seeds: int, images: int) -> None:
     )
     gain = metrics.paired_interval(accuracy[VIEWS], accuracy[0])
     print(
-        f"\nthe lessons' pair, {images:,} images, {VIEW_EPOCHS} augmented epochs, {seeds} seeds\n"
+        f"\nthe lessons' pair, {images:,} images, {epochs} augmented epochs, {seeds} seeds\n"
         f"drawn anew in every step: {accuracy[0].mean():.2f} % in {seconds[0].median():.1f} CPU s a student\n"
         f"{VIEWS} stored views: {accuracy[VIEWS].mean():.2f} % in {seconds[VIEWS].median():.1f} CPU s\n"
         f"stored - drawn anew, paired: {gain.mean:+.2f}, 95 % interval {gain.low:+.2f} to {gain.high:+.2f}"
@@ -293,6 +298,7 @@ def main() -> None:
     )
     add("--view-seeds", type=int, default=10, help="paired trainings for the accuracy of views (default: 10)")
     add("--view-images", type=int, default=1000, help="images of those trainings (default: 1000)")
+    add("--view-epochs", type=int, default=VIEW_EPOCHS, help=f"their epochs (default: {VIEW_EPOCHS})")
     add("--teacher-epochs", type=int, default=3, help="epochs of the teacher (default: 3)")
     options = parser.parse_args()
 
@@ -306,9 +312,9 @@ def main() -> None:
     )
     print(f"teacher: {100 * metrics.accuracy(material.teacher, material.test):.2f} % of the test images")
     compare_speed(material, options.repeats)
-    compare_views(material)
+    compare_views(material, options.view_epochs)
     compare_with_labels(material, options.repeats)
-    compare_accuracy_of_views(options.view_seeds, options.view_images)
+    compare_accuracy_of_views(options.view_seeds, options.view_images, options.view_epochs)
     if options.seeds:
         compare_accuracy(material, options.epochs, options.seeds)
     print(f"\n{time.perf_counter() - started:.0f} s in all")

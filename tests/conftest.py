@@ -8,12 +8,23 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
-# Before torch is imported: test processes that run side by side would otherwise fight for the cores.
+# Before torch is imported: test processes that run side by side would otherwise fight for the cores, and a sweep or a
+# notebook of each of them would start a process for every core.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
 
 # A suite started in the background ignores SIGINT, and with it every process that a test means to interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# What is first imported by a module under the hook below is compiled from its source, as the hook looks for other .pyc
+# files while it runs; so whoever imports all tests imports what they use of other packages before.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for name in (
+        "torch._dynamo", "torchvision", "beartype.door", "pandas", "scipy.stats", "sklearn.metrics",
+        "matplotlib.pyplot", "ipywidgets", "optuna",
+    ):
+        import_module(name)
 
 install_import_hook("kdlib", "beartype.beartype")
 

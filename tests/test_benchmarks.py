@@ -59,9 +59,9 @@ def test_test_images_are_normalised_as_training_images(kd_epoch):
 
 
 def test_prints_a_complete_table():
-    command = [sys.executable, SCRIPT, "--data", "digits", "--images", "130", "--test-images", "50"]
+    command = [sys.executable, SCRIPT, "--data", "digits", "--images", "40", "--test-images", "20"]
     command += ["--repeats", "1", "--epochs", "1", "--seeds", "2", "--teacher-epochs", "1"]
-    command += ["--view-seeds", "2", "--view-images", "40"]
+    command += ["--view-seeds", "2", "--view-images", "40", "--view-epochs", "2"]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
     lines = process.stdout.splitlines()
@@ -70,7 +70,7 @@ def test_prints_a_complete_table():
         (found,) = (line for line in lines if line.startswith(start))
         return found
 
-    assert line("digits: 130 training and 50 test images")
+    assert line("digits: 40 training and 20 test images")
     for row in ("images as they are  ", "random crop and flip  "):
         speeds = r"\s+([\d,]+)\s+([\d,]+)\s+"
         assert re.search(speeds + RATIO + r"\s+" + RATIO, line(row)), line(row)

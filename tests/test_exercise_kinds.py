@@ -8,7 +8,7 @@ from answers import Answers, designs
 from kdlib.lesson import exercises
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-LESSONS = ("00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10")
+LESSONS = ("00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11")
 
 
 def answers_of(lesson: str) -> dict[str, Answers]:
