@@ -1,12 +1,16 @@
 """Every test runs with the shape annotations of kdlib checked by beartype, and with its share of the cores."""
 
+import functools
+import inspect
 import os
 import signal
+import typing
 from importlib import import_module
 from pathlib import Path
 
+import jaxtyping
 import pytest
-from jaxtyping import install_import_hook
+from beartype import BeartypeConf, beartype
 
 # Before torch is imported: test processes that run side by side would otherwise fight for the cores, and a sweep or a
 # notebook of each of them would start a process for every core.
@@ -26,7 +30,29 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     ):
         import_module(name)
 
-install_import_hook("kdlib", "beartype.beartype")
+
+def checked(function=None, *, typechecker, with_shapes=jaxtyping.jaxtyped):
+    """What the hook puts around each function: jaxtyping, which binds the names of all shapes in each call, where the
+    function names any; beartype alone where it does not, which takes a tenth of the time; nothing around no annotation.
+    """
+    if function is None:
+        return functools.partial(checked, typechecker=typechecker)
+    if not inspect.isfunction(function) or any(map(names_shapes, function.__annotations__.values())):
+        return with_shapes(function, typechecker=typechecker)
+    refusing = BeartypeConf(violation_type=jaxtyping.TypeCheckError)
+    return beartype(function, conf=refusing) if function.__annotations__ else function
+
+
+def names_shapes(annotation) -> bool:
+    """Is an array with a shape somewhere in it? Of a text, which only jaxtyping can look up, nobody knows."""
+    if isinstance(annotation, str) or jaxtyping.AbstractArray in getattr(annotation, "__mro__", ()):
+        return True
+    parts = annotation if isinstance(annotation, list | tuple) else typing.get_args(annotation)
+    return any(map(names_shapes, parts))
+
+
+jaxtyping.jaxtyped = checked
+jaxtyping.install_import_hook("kdlib", "beartype.beartype")
 
 
 # As in CI: the browser tests run. Where they would be skipped, they fail.

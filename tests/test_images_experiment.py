@@ -110,4 +110,4 @@ def test_the_rows_of_a_cleaned_folder_are_the_kept_files_in_their_order(tmp_path
         for image, label, index in zip(split.images, split.labels, split.indices, strict=True):
             assert files[index].split("/")[0] == dataset.classes[label]
             values = np.atleast_3d(lesson11.pixels.read(clean / files[index], 16).values)
-            assert torch.equal(image, torch.from_numpy(values).permute(2, 0, 1).expand(3, 16, 16))
+            assert torch.equal(image, torch.tensor(values).permute(2, 0, 1).expand(3, 16, 16))
