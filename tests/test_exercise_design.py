@@ -81,6 +81,11 @@ def test_every_question_that_an_exercise_offers_can_be_answered():
             ({**TEACHER, "alpha": 0.8}, {**TEACHER, "alpha": 0.3}),
             (TEACHER, {"method": "labels"}),
         ],
+        "my_folder_experiment": [
+            ({**TEACHER, "wrong_labels": 0.1}, {"method": "labels", "wrong_labels": 0.1}),
+            ({"method": "labels", "wrong_labels": 0}, {"method": "labels", "wrong_labels": 0.1}),
+            ({"method": "labels", "augment": "crop and flip"}, {"method": "labels", "augment": "none"}),
+        ],
     }
     assert set(questions) == set(OPEN)
     for name, arms in questions.items():

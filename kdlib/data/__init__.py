@@ -137,7 +137,7 @@ def load(
     if files is None:
         return _in_three_splits(sources.SOURCES[name](root, full), seed)
     decoded = image_files.decode(files.paths, image_size=image_size, skip_broken=skip_broken)
-    files = _without(files, decoded.skipped).with_validation(seed)
+    files = _without(files, decoded.skipped, seed)
     parts = {split: (decoded.images[rows], *_labels(files, rows)) for split, rows in _by_split(files)}
     train = ImageSplit(*parts["train"])
     validation, test = (ImageSplit(*parts[split], train.mean, train.std) for split in ("validation", "test"))
@@ -163,9 +163,9 @@ def stream(
     Every file is read once in the beginning: broken ones are found then and not in the middle of a training, and the
     mean and standard deviation are those that `load` would give. What was found is kept in the user's cache folder
     for as long as no file changes. A training on a stream sees the same images in the same order as one in memory,
-    and ends with the same weights, bit for bit. The images are decoded by processes of torch's `DataLoader`, the
-    next batch while a step runs. A script that starts processes anew (Windows, macOS) needs the usual
-    `if __name__ == "__main__":`.
+    and ends with the same weights, bit for bit, but for fixed `views=`, which are drawn otherwise. The images are
+    decoded by processes of torch's `DataLoader`, the next batch while a step runs. A script that starts processes anew
+    (Windows, macOS) needs the usual `if __name__ == "__main__":`.
 
     Args:
         name: "folder:PATH", or a set of photographs by name (`kdlib.data.photographs`).
@@ -183,7 +183,7 @@ def stream(
     if files is None:
         raise ValueError(f"name={name!r} is a set that is in memory whole: give it to kdlib.data.load")
     scanned = scan(files.paths, image_size=image_size, skip_broken=skip_broken)
-    files = _without(files, scanned.skipped).with_validation(seed)
+    files = _without(files, scanned.skipped, seed)
     own_mean, own_std = scanned.statistics(files.rows("train"))
     mean, std = own_mean if mean is None else mean, own_std if std is None else std
     train, validation, test = (
@@ -218,10 +218,19 @@ def _files(
     return tables.find(folder) if tables.stands_in(folder) else folders.find(folder)
 
 
-def _without(files: image_files.ImageFiles, skipped: dict[str, str]) -> image_files.ImageFiles:
+def _without(files: image_files.ImageFiles, skipped: dict[str, str], seed: int) -> image_files.ImageFiles:
+    """The files that can be read, in three splits."""
     if not skipped:
-        return files
+        return files.with_validation(seed)
     kept = files.keep(np.array([path not in skipped for path in files.paths]))
+    emptied = sorted(set(files.splits) - set(kept.splits) - {"train"})
+    if emptied:
+        raise ValueError(
+            f"of {' and '.join(emptied)} no image is left, because {len(skipped)} files are broken, such as "
+            f"{next(iter(skipped.values()))}"
+        )
+    image_files.refuse_lost_classes(kept, skipped)
+    kept = kept.with_validation(seed)
     image_files.refuse_lost_classes(kept, skipped)
     return kept
 

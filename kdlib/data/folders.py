@@ -26,7 +26,9 @@ LAYOUT = (
     "the layout is PATH/train/CLASS/*.jpg and PATH/test/CLASS/*.jpg, or PATH/CLASS/*.jpg, or images with a table of "
     "labels PATH/labels.csv (see kdlib.data.tables)"
 )
-_NAMES = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
+_NAMES = {
+    "train": ("train", "training"), "validation": ("validation", "val", "valid"), "test": ("test", "testing"),
+}  # fmt: skip
 
 # Class -> place (where all links lead) -> path of each image.
 Files = dict[str, dict[str, Path]]
@@ -66,9 +68,11 @@ def find(path: Path) -> ImageFiles:
 
 def _split_folders(path: Path) -> dict[str, Path]:
     """Where the images of each split stand; those of train in `path` itself, where there are class folders alone."""
+    inside = os.listdir(path) if os.path.isdir(path) else []
     found = {}
     for split, names in _NAMES.items():
-        there = [path / name for name in names if os.path.isdir(path / name)]
+        spelt = [one for name in names for one in inside if one.casefold() == name]
+        there = [path / one for one in spelt if os.path.isdir(path / one)]
         if len(there) > 1:
             raise ValueError(f"{' and '.join(map(str, there))} mean the same split: leave one of them")
         if there:

@@ -129,13 +129,25 @@ def loaded(folder: Path, size: int, seed: int = 0) -> ImageDataset:
     """The folder in three splits. That a test split is cut needs no warning here: no photograph is there twice."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "there is no test split")
-        return data.load(f"folder:{folder}", image_size=size, seed=seed)
+        dataset = data.load(f"folder:{folder}", image_size=size, seed=seed)
+    return dataset if len(dataset.mean) == 3 else _in_three_channels(dataset)
 
 
-def unsorted_photographs(seed: int, images: int, size: int = SIZE) -> Tensor:
-    """Photographs (n, 3, size, size) that can be read; whoever sorts them has not come yet."""
+def _in_three_channels(dataset: ImageDataset) -> ImageDataset:
+    """Grey photographs as coloured ones, for what is said of red, green and blue."""
+    parts = (dataset.train, dataset.validation, dataset.test)
+    splits = [ImageSplit(one.images.expand(-1, 3, -1, -1), one.labels, one.indices) for one in parts]
+    for split in splits[1:]:
+        split.mean, split.std = splits[0].mean, splits[0].std
+    return ImageDataset(*splits, dataset.classes)
+
+
+def unsorted_photographs(seed: int, images: int, size: int = SIZE, *, held_out: bool = False) -> Tensor:
+    """Photographs (n, 3, size, size) that can be read; whoever sorts them has not come yet. Those that are held out
+    show garments that are in no folder that is not."""
     with tempfile.TemporaryDirectory() as scratch:
-        return photographs_in(messy_folder(Path(scratch) / "unsorted", seed=seed, images=images).path, size)
+        messy = messy_folder(Path(scratch) / "unsorted", seed=seed, images=images, held_out=held_out)
+        return photographs_in(messy.path, size)
 
 
 def photographs_in(folder: str | Path, size: int = SIZE) -> Tensor:

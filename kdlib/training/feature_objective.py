@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlib.features import CapturedModel, FeatureTerm, Regressor, capture, class_gradients
-from kdlib.inference import evaluating
+from kdlib.inference import evaluating, preprocessing_of
 from kdlib.training.batches import Batch
 from kdlib.training.calls import chosen, partial_modules, wanted
 from kdlib.training.checks import check_scalar
@@ -34,6 +34,7 @@ class WatchedStudent(nn.Module):
         layers = [layer for term in terms for layer in term.student_layers]
         self.captured: CapturedModel = capture(student, list(dict.fromkeys(layers)))
         self.features: dict[str, Tensor] = {}
+        self.preprocessing = preprocessing_of(student)  # so that it is validated as it is trained
 
     def forward(self, images: Tensor) -> Tensor:
         logits, self.features = self.captured(images)
