@@ -2,6 +2,7 @@
 
 import math
 import signal
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -151,6 +152,30 @@ def test_endless_loop_gets_a_verdict_and_leaves_no_timer_behind(small_exercises,
     assert signal.getsignal(signal.SIGVTALRM) is signal.SIG_DFL
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGVTALRM"), reason="this system has no timer of computing time")
+def test_an_import_is_neither_counted_nor_cut_off(small_exercises, monkeypatch, tmp_path):
+    """The first optimizer of a process imports torch._dynamo, which takes seconds: half of it would stay behind."""
+    slow = "import time\nend = time.process_time() + 1\nwhile time.process_time() < end:\n    pass\ncomplete = True\n"
+    (tmp_path / "slow_to_load.py").write_text(slow, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(_observe, "SECONDS", 0.5)
+
+    def importing(x):
+        import slow_to_load
+
+        assert slow_to_load.complete
+        return double(x)
+
+    def importing_and_endless(x):
+        importing(x)
+        return endless(x)
+
+    assert exercises.check("double", importing).passed
+    sys.modules.pop("slow_to_load")
+    assert "no end" in exercises.check("double", importing_and_endless).message
+    assert sys.modules.pop("slow_to_load").complete
+
+
 def test_outside_the_main_thread_answers_are_judged_as_well(small_exercises):
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(exercises.check, "double", double).result().passed
@@ -238,7 +263,9 @@ def test_a_function_without_a_whole_region_is_refused():
         return x
 
     for function in (unmarked, half_marked, marked_and_half):
-        with pytest.raises(ValueError, match=f"{function.__name__}: there must be a region from '# --- your code' to"):
+        with pytest.raises(
+            ValueError, match=f"{function.__name__}: there must be a region from '# --- your code' to"
+        ):
             _source.stub(function)
 
 
