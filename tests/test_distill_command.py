@@ -204,6 +204,9 @@ def test_a_second_process_in_the_same_folder_is_refused(uninterrupted, capsys):
 def test_what_cannot_begin_is_refused_in_one_line(photographs, tmp_path, capsys):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "diary.txt").write_text("mine")
+    (tmp_path / "editor").mkdir()
+    others = tmp_path / "editor" / "settings.json"
+    others.write_text('{"editor.fontSize": 12}')
     out, few = ["--out", str(tmp_path / "out")], ["--data", f"folder:{photographs}", "--image-size", "16"]
     for arguments, complaint in (
         ([*out], "there is no distillation in"),
@@ -217,12 +220,14 @@ def test_what_cannot_begin_is_refused_in_one_line(photographs, tmp_path, capsys)
             ["--out", str(tmp_path / "full"), *few, *FEW_WORDS],
             "holds other things already, such as 'diary.txt'",
         ),
+        (["--out", str(tmp_path / "editor"), *few, *FEW_WORDS], "settings.json cannot be read"),
         (["--out", str(photographs / "out"), *few, *FEW_WORDS], "lies inside the folder of images"),
     ):
         assert cli.main(["distill", *arguments]) == 2, arguments
         said = capsys.readouterr().err
         assert complaint in said and len(said.splitlines()) == 1, said
         assert not (tmp_path / "out" / "student.onnx").exists()
+    assert others.read_text() == '{"editor.fontSize": 12}'
 
 
 def test_images_that_changed_since_the_first_start_are_refused(uninterrupted, photographs, tmp_path, capsys):

@@ -252,6 +252,30 @@ def png_of_sixteen_bits(numbers, colour_type):
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
+class TestImagesThatAreLeftOut:
+    """Silence would let somebody believe that all his images were seen."""
+
+    def test_beside_the_splits_and_outside_the_classes_they_are_named(self, folder):
+        assert load(folder).notes == ()
+        (folder / "notes").mkdir()
+        (folder / "notes" / "read-me.txt").write_text("no image")
+        assert load(folder).notes == ()
+        for place in ("more/cat/0.png", "train/0.png", "0.png"):
+            save(folder / place, coloured())
+            with pytest.warns(UserWarning, match="images outside the class folders of every split are left out"):
+                found = load(folder)
+            outermost = folder / place.partition("/")[0] if place.startswith("more") else folder / place
+            assert any(str(outermost) in note for note in found.notes)
+            assert len(found.train) + len(found.validation) == 8
+
+    def test_beside_class_folders_alone_too(self, tmp_path):
+        for row in range(4):
+            save(tmp_path / "ant" / f"{row}.png", coloured())
+        save(tmp_path / "loose.png", coloured())
+        with pytest.warns(UserWarning, match=r"left out: .*loose\.png"):
+            load(tmp_path)
+
+
 class TestLinks:
     def test_a_loop_of_links_multiplies_nothing(self, folder):
         expected = load(folder)

@@ -17,6 +17,8 @@ from torchvision.transforms import v2
 
 from kdlib import _files, _logit_cache, data, inference, metrics, models, sweeps, teachers, training
 from kdlib.data import items, scanning, streams
+from kdlib.data.augment import random_crop_flip
+from kdlib.training import augmentation
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -173,6 +175,31 @@ def test_views_of_a_stream_are_fixed_and_their_answers_looked_up_by_view(folder,
     assert max(asked) == 2 * len(streamed.train) and asked.count(max(asked)) == 1, "known the second time"
 
 
+def test_views_that_draw_from_another_generator_than_torchs_are_refused(folder):
+    _, streamed = both(folder)
+    shifts = np.random.default_rng(0)
+
+    def by_numpy(image):
+        return image.roll(int(shifts.integers(12)), -1)
+
+    options = {"epochs": 1, "views": 2, "progress": False}
+    with pytest.raises(ValueError, match="augment must draw from PyTorch's generator"):
+        training.train(student(), streamed.train, augment=by_numpy, **options)
+
+
+def test_where_processes_are_not_forked_what_cannot_be_sent_is_decoded_here(folder, monkeypatch):
+    _, streamed = both(folder)
+    shift = random_crop_flip(padding=1)
+    assert pickle.loads(pickle.dumps(shift)) == shift
+    views = augmentation.views_of(streamed.train, augmentation.checked_augment(shift, streamed.train), 2, seed=0)
+    mirror = augmentation.checked_augment(lambda image: image.flip(-1), streamed.train)
+    own = augmentation.views_of(streamed.train, mirror, 2, seed=0)
+    for method, sent, kept in (("fork", True, True), ("spawn", True, False)):
+        monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none, method=method: method)
+        assert (streams.workers_for(10_000, views.images) > 0) == sent
+        assert (streams.workers_for(10_000, own.images) > 0) == kept
+
+
 def test_a_stream_can_be_sent_to_another_process_and_copied(folder):
     _, streamed = both(folder)
     for other in (pickle.loads(pickle.dumps(streamed.train)), copy.deepcopy(streamed.train)):
@@ -181,7 +208,7 @@ def test_a_stream_can_be_sent_to_another_process_and_copied(folder):
     with multiprocessing.get_context("fork").Pool(
         1
     ) as pool:  # whose processes may have no children of their own
-        assert pool.apply(streams.workers_for, (10_000,)) == 0
+        assert pool.apply(streams.workers_for, (10_000, None)) == 0
 
 
 class TestBrokenFiles:
@@ -458,7 +485,7 @@ def test_a_stream_of_many_files_takes_little_memory(tmp_path):
             from kdlib import _files, data, inference, models
             from kdlib.data import streams
             _files.cache_folder = lambda: None
-            streams.workers_for = lambda images: 0
+            streams.workers_for = lambda images, source: 0
             torch.set_num_threads(1)
             folder = pathlib.Path(sys.argv[1])
             for name in "ab":

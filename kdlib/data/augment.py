@@ -5,6 +5,7 @@ it then calls image by image.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import UInt8
@@ -34,16 +35,24 @@ def random_crop_flip(padding: int = 2, flip: bool = True) -> Callable[[Tensor], 
         ValueError: padding is negative.
     """
 
-    def augment(images: Images) -> Images:
+    return _RandomCropFlip(padding, flip)
+
+
+@dataclass(frozen=True)
+class _RandomCropFlip:
+    """A class and no closure, because processes that decode are sent it where they are not forked."""
+
+    padding: int
+    flip: bool
+
+    def __call__(self, images: Images) -> Images:
         batch, _, height, width = images.shape
-        top, left = torch.randint(0, 2 * padding + 1, (2, batch, 1))
+        top, left = torch.randint(0, 2 * self.padding + 1, (2, batch, 1))
         rows = (top + torch.arange(height))[:, None, :, None]
         columns = left + torch.arange(width)
-        if flip:
+        if self.flip:
             columns = torch.where(torch.rand(batch, 1) < 0.5, columns.flip(1), columns)
-        padded = F.pad(images, (padding,) * 4)
+        padded = F.pad(images, (self.padding,) * 4)
         images_index = torch.arange(batch)[:, None, None, None]
         channels_index = torch.arange(images.shape[1])[None, :, None, None]
         return padded[images_index, channels_index, rows, columns[:, None, None, :]]
-
-    return augment

@@ -11,6 +11,7 @@ all become three. How a file becomes pixels of 8 bits stands in `kdlib.data.pixe
 import os
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,8 @@ LAYOUT = (
 _NAMES = {
     "train": ("train", "training"), "validation": ("validation", "val", "valid"), "test": ("test", "testing"),
 }  # fmt: skip
+
+_NAMED = 3  # files or folders at most, in a message
 
 # Class -> place (where all links lead) -> path of each image.
 Files = dict[str, dict[str, Path]]
@@ -63,7 +66,33 @@ def find(path: Path) -> ImageFiles:
         )
     ]
     paths, labels, splits, indices = zip(*files, strict=True)
-    return ImageFiles(list(paths), np.array(labels), np.array(splits), np.array(indices), classes).with_test()
+    found = ImageFiles(list(paths), np.array(labels), np.array(splits), np.array(indices), classes)
+    return replace(found, notes=_left_out(path, list(folders.values()), by_split)).with_test()
+
+
+def _left_out(path: Path, folders: list[Path], by_split: dict[str, Files]) -> tuple[str, ...]:
+    """Which images stand beside what was read: a folder by another name, or files outside of all classes."""
+    taken = {place for files in by_split.values() for members in files.values() for place in members}
+    beside = []
+    for folder in dict.fromkeys([path, *folders]):
+        for entry in entries(folder):
+            is_read = is_folder(entry) and (folder in folders or Path(entry.path) in folders)
+            if not is_read and any(place not in taken for place in _places(entry)):
+                beside.append(entry.path)
+    if not beside:
+        return ()
+    more = f" and {len(beside) - _NAMED} more" if len(beside) > _NAMED else ""
+    named = ", ".join(beside[:_NAMED]) + more
+    return (f"images outside the class folders of every split are left out: {named}",)
+
+
+def _places(entry: os.DirEntry) -> Iterator[str]:
+    """Where the images of a folder lie, if it may be read, or the one image that the entry itself is."""
+    if is_folder(entry):
+        if os.access(entry.path, os.R_OK | os.X_OK):
+            yield from (place for _, place in _images_in(entry.path))
+    elif _is_image(entry):
+        yield os.path.realpath(entry.path)
 
 
 def _split_folders(path: Path) -> dict[str, Path]:
@@ -137,10 +166,14 @@ def entries(folder: str | Path) -> list[os.DirEntry]:
 
 def _each_once(folder: str) -> dict[str, Path]:
     by_place: dict[str, Path] = {}
-    top = os.path.realpath(folder)
-    for path, place in sorted(_image_files(folder, top, {top})):
+    for path, place in sorted(_images_in(folder)):
         by_place.setdefault(place, path)
     return by_place
+
+
+def _images_in(folder: str) -> Iterator[tuple[Path, str]]:
+    top = os.path.realpath(folder)
+    return _image_files(folder, top, {top})
 
 
 def _image_files(folder: str, place: str, visited: set[str]) -> Iterator[tuple[Path, str]]:

@@ -77,7 +77,7 @@ def _looked_at(dataset: Dataset) -> StreamSplit:
             )
     loader = DataLoader(
         _Looker(dataset), sampler=torch.arange(len(dataset)).split(_AT_A_TIME), batch_size=None,
-        num_workers=workers_for(len(dataset)), collate_fn=_as_it_is, generator=torch.Generator(),
+        num_workers=workers_for(len(dataset), dataset), collate_fn=_as_it_is, generator=torch.Generator(),
     )  # fmt: skip
     found = [look for looks in loader for look in looks]
     shapes, labels, sums, squares, digests = map(list, zip(*found, strict=True))

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image
 
+VERSION = 1  # of how a file becomes pixels: a change of it makes what was kept of files be looked at anew
 _FORMATS = ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "TGA", "JPEG2000", "AVIF", "HEIF"]
 # Of the pixels that are unpacked; each takes up to four bytes, and some steps hold two or three copies. Pillow itself
 # refuses files that announce more than 179 million, also where a JPEG file would be unpacked at a fraction.

@@ -120,7 +120,7 @@ def _write(path: Path, looks: _Looks) -> None:
 def _look(paths: Sequence[str], image_size: int | None) -> _Looks:
     groups = torch.arange(len(paths)).split(_AT_A_TIME)
     loader = DataLoader(
-        _Looker(paths, image_size), sampler=groups, batch_size=None, num_workers=workers_for(len(paths)),
+        _Looker(paths, image_size), sampler=groups, batch_size=None, num_workers=workers_for(len(paths), paths),
         collate_fn=_as_it_is, generator=torch.Generator(),
     )  # fmt: skip
     found = [look for looks in loader for look in looks]

@@ -8,9 +8,12 @@ is what it would see of the same images in memory. Batch after batch is decoded 
 import hashlib
 import multiprocessing
 import os
+import pickle
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import PIL
 import torch
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
@@ -65,7 +68,7 @@ class StreamedImages:
 
     def batches(self, batches: Sequence[Tensor]) -> Iterator[UInt8[Tensor, "... channels height width"]]:
         """The images of each batch of rows, in this order, decoded ahead by other processes where there are many."""
-        workers = workers_for(sum(rows.numel() for rows in batches))
+        workers = workers_for(sum(rows.numel() for rows in batches), self)
         # A generator of its own: the loader would otherwise draw from the global one, and change what follows.
         generator = torch.Generator()
         yield from DataLoader(
@@ -73,12 +76,26 @@ class StreamedImages:
         )
 
 
-def workers_for(images: int) -> int:
-    """How many processes decode: one a core, or none where a process may have no children or there is little to do."""
-    if images < _FEW or multiprocessing.current_process().daemon:
+def workers_for(images: int, source: Any) -> int:
+    """How many processes decode so many images of a source: one a core, or none where a process may have no children,
+    there is little to do, or the source cannot be sent to another process."""
+    if images < _FEW or multiprocessing.current_process().daemon or not _can_be_sent(source):
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, _MOST_WORKERS)
+
+
+def _can_be_sent(source: Any) -> bool:
+    """Whether a new process can have it: a forked one has everything, another only what pickle takes, which a lambda
+    of an augmentation is not, and finds no class that stands in a notebook."""
+    method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+    if method == "fork":
+        return True
+    try:
+        sent = pickle.dumps(source)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return False
+    return hasattr(sys.modules["__main__"], "__file__") or b"__main__" not in sent
 
 
 class StreamedFiles(StreamedImages):
@@ -119,8 +136,8 @@ class StreamedFiles(StreamedImages):
 
 
 def fingerprint(paths: Sequence[str], image_size: int | None) -> str:
-    """A digest of where files lie, their sizes and times, and of the size at which they are read."""
-    sha256 = hashlib.sha256(repr(image_size).encode())
+    """A digest of where files lie, their sizes and times, the size at which they are read, and what reads them."""
+    sha256 = hashlib.sha256(f"{image_size} {pixels.VERSION} {PIL.__version__}".encode())
     for path in paths:
         try:
             found = os.stat(path)

@@ -98,12 +98,24 @@ def views_of(split: ImageSplit, augment: Augment, views: int, seed: int) -> Imag
     repeated = torch.arange(len(split)).repeat_interleave(views)
     if isinstance(split, StreamSplit):
         images = StreamedViews(split.images, augment, views, seed)
+        _refuse_other_draws(images)
         return StreamSplit(images, split.labels[repeated], split.indices[repeated], split.mean, split.std)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed % 2**63)
         parts = [augment(split.images[rows]) for rows in repeated.split(_VIEWS_AT_A_TIME)]
     pixels = torch.cat([part.round().to(torch.uint8) for part in parts])
     return ImageSplit(pixels, split.labels[repeated], split.indices[repeated], split.mean, split.std)
+
+
+def _refuse_other_draws(images: "StreamedViews") -> None:
+    rows = torch.linspace(0, len(images) - 1, min(len(images), _VIEWS_IN_FINGERPRINT)).long().tolist()
+    first = images.decode(rows)
+    if not all(torch.equal(first, images.decode(rows)) for _ in range(2)):
+        raise ValueError(
+            "augment must draw from PyTorch's generator (torch.rand, torch.randint), as the transforms of torchvision "
+            "do: it drew another view of the same image from the same seed, and views of a stream are drawn anew each "
+            "time they are needed. Draw so, or take the split into memory by split.in_memory()"
+        )
 
 
 class StreamedViews(StreamedImages):

@@ -114,7 +114,11 @@ class Folder:
     def _refuse_other_things(self) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"--out={str(self.path)!r} is a file: give a folder")
-        if not self.path.exists() or (self.path / SETTINGS).exists():
+        if not self.path.exists():
+            return
+        settings = self.path / SETTINGS
+        if settings.exists():  # of another program, it may be: that is not written over
+            Settings.from_json(settings.read_text(encoding="utf-8", errors="replace"))
             return
         others = sorted(entry.name for entry in self.path.iterdir() if entry.name != "work")
         if others:
