@@ -1,12 +1,12 @@
-"""The commands of the workbook: `kdlib lab`, `run`, `serve`, `distill`, `train-teacher`, `build-model`, `record`,
-`audit`, `doctor`.
+"""The commands of the workbook: `kdlib lab`, `run`, `site`, `grade`, `serve`, `distill`, `train-teacher`,
+`build-model`, `record`, `audit`, `doctor`.
 
 Each command imports what it needs when it runs, so that `kdlib --help` answers at once.
 Exit status: 0 all is well, 1 something failed, 2 the command could not begin, 130 interrupted.
 """
 
 import argparse
-import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import kdlib
 from kdlib.deploy.distillation import command as distillation
+from kdlib.grading import command as grading
 from kdlib.lesson.profiles import NAMES
 
 
@@ -33,11 +34,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"kdlib: error: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        print(f"kdlib: error: {error}; install all parts with: pip install 'kdlib[all]'", file=sys.stderr)
+        part = _part_with(error.name or "")
+        print(f"kdlib: error: {error}; install what is missing: pip install 'kdlib[{part}]'", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("kdlib: interrupted", file=sys.stderr)
         return 130
+
+
+def _part_with(module: str) -> str:
+    """The optional part of kdlib that brings a module; `all`, where none is known to."""
+    from importlib import metadata
+
+    try:
+        required = metadata.requires("kdlib") or []
+    except metadata.PackageNotFoundError:
+        required = []
+    package = module.partition(".")[0].replace("_", "-").lower()
+    lines = (re.match(r"([\w-]+).*; extra == ['\"](\w+)['\"]", line) for line in required)
+    parts = [line[2] for line in lines if line and line[1].lower() == package]
+    return next((part for part in parts if part not in ("all", "colab")), "all")  # `colab` is a part of `lab`
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,8 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     lab = commands.add_parser(
         "lab",
         help="open JupyterLab with your own copies of the lessons",
-        description="Open JupyterLab with your own copies of the lessons, in my_notebooks. Copies are made, without "
-        "outputs, where there are none; one that exists is never changed.",
+        description="Open JupyterLab with your own copies of the lessons, in my_notebooks: of the repository that the "
+        "current folder belongs to or, where the lessons came with kdlib, in the current folder. Copies are made, "
+        "without outputs, where there are none; one that exists is never changed.",
     )
     instead = lab.add_mutually_exclusive_group()
     instead.add_argument(
@@ -68,11 +85,30 @@ def _parser() -> argparse.ArgumentParser:
     lab.set_defaults(command=_lab)
 
     run = commands.add_parser("run", help="execute notebooks; write them, HTML and summary.json")
-    run.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help="default: every lesson of the course")
+    run.add_argument(
+        "notebooks",
+        nargs="*",
+        metavar="NOTEBOOK",
+        help="files, or lessons of the course: 02, temperature; default: every lesson",
+    )
     run.add_argument("--profile", choices=NAMES, help="default: $KDLIB_PROFILE, else lesson")
     run.add_argument("--out", metavar="DIR", help="default: runs/PROFILE")
     run.add_argument("--jobs", type=int, metavar="N", help="how many at a time; default: one per core")
     run.set_defaults(command=_run)
+
+    site = commands.add_parser(
+        "site",
+        help="write the course as pages that need no server",
+        description="Execute the lessons and write them as pages that any static host takes, and that open from a disk "
+        "as well. The folder gets its name when it is whole; an earlier site in it is replaced.",
+    )
+    site.add_argument("--out", required=True, metavar="DIR", help="a folder that is missing, empty, or an earlier site")
+    site.add_argument("--profile", choices=NAMES, help="default: $KDLIB_PROFILE, else lesson")
+    site.add_argument("--from", dest="executed", metavar="DIR", help="execute nothing: take what kdlib run wrote there")
+    site.add_argument("--jobs", type=int, metavar="N", help="how many lessons at a time; default: one per core")
+    site.set_defaults(command=_site)
+
+    grading.add_to(commands).set_defaults(command=_grade)
 
     serve = commands.add_parser("serve", help="classify pictures with exported models, on a web page")
     serve.add_argument(
@@ -144,13 +180,35 @@ def _run(options: argparse.Namespace) -> int:
     from kdlib.lesson import course, profiles, runner
 
     profile = profiles.get(options.profile).name
-    notebooks = options.notebooks or map(os.path.relpath, course.lessons(course.require_repository()))
+    notebooks = course.chosen(options.notebooks)
     out = Path(options.out) if options.out else (course.repository() or Path.cwd()) / "runs" / profile
     # A run that is told to end (a job's time limit, say) ends as on Ctrl-C: summary written, no kernel left.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    results = runner.run(list(notebooks), out=out, profile=profile, jobs=options.jobs)
+    results = runner.run(notebooks, out=out, profile=profile, jobs=options.jobs)
     print(f"\n{runner.table(results)}\n\nwritten to {out}")
     return 0 if all(result.status == "passed" for result in results) else 1
+
+
+def _site(options: argparse.Namespace) -> int:
+    from kdlib import site
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # told to end, it leaves nothing behind
+    try:
+        written = site.build(
+            options.out, executed=options.executed, profile=options.profile, jobs=options.jobs
+        )
+    except RuntimeError as error:
+        print(f"\n{error}")
+        return 1
+    size = sum(path.stat().st_size for path in written) / 1e6
+    print(f"\n{len(written)} files, {size:.1f} MB: open {Path(options.out, 'index.html')}")
+    return 0
+
+
+def _grade(options: argparse.Namespace) -> int:
+    # Told to end, it ends as on Ctrl-C, with everything that it has started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    return grading.run(options)
 
 
 def _serve(options: argparse.Namespace) -> int:

@@ -84,9 +84,7 @@ def descendants(pid: int) -> list[int]:
 @contextlib.contextmanager
 def running(folder: Path, private: Path, command: list[str] = LAB, **options) -> Iterator[Running]:
     """`kdlib lab` in `folder`; what Jupyter keeps for its user is in `private`."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     token = secrets.token_hex(16)
     environment = surroundings(private, port=port, token=token)
     log = private / "log"
@@ -136,6 +134,13 @@ def wait_until(condition, process: subprocess.Popen, log: Path) -> None:
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)
+
+
+def free_port() -> int:
+    """A port on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def answers(port: int) -> bool:

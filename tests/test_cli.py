@@ -172,6 +172,43 @@ def test_a_command_that_cannot_begin_says_why_and_exits_2(tmp_path, monkeypatch,
         assert (tmp_path / "here.ipynb").read_bytes() == before, arguments
 
 
+def test_run_takes_lessons_by_number_and_title_beside_files(tmp_path, monkeypatch, capsys):
+    repository = fake_repository(tmp_path, "00_start_here.ipynb", "01_principle.ipynb")
+    monkeypatch.chdir(repository)
+    asked = []
+    monkeypatch.setattr(runner, "run", lambda notebooks, **options: asked.append(notebooks) or [])
+    Path("2").write_text("a file of the learner's")
+    assert cli.main(["run", "mine.ipynb", "1", "start_here", "2"]) == 0
+    lessons = [os.path.join("notebooks", name) for name in ("01_principle.ipynb", "00_start_here.ipynb")]
+    assert asked == [["mine.ipynb", *lessons, "2"]]
+    assert cli.main(["run", "7"]) == 2 and len(asked) == 1
+    assert "no lesson '7'; there are: 00_start_here, 01_principle" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("module", "part"),
+    [("nbformat", "lab"), ("flask.views", "deploy"), ("torch_pruning", "deploy"), ("gone", "all")],
+)
+def test_a_missing_module_names_the_part_that_brings_it(monkeypatch, capsys, module, part):
+    monkeypatch.setattr(cli, "_doctor", lambda options: import_absent(module))
+    assert cli.main(["doctor"]) == 2
+    error = f"No module named {module!r}; install what is missing: pip install 'kdlib[{part}]'"
+    assert capsys.readouterr().err == f"kdlib: error: {error}\n"
+
+
+def import_absent(module: str):
+    raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+
+def test_without_the_lab_nothing_is_copied_and_what_to_install_is_said(tmp_path, monkeypatch, capsys):
+    repository = fake_repository(tmp_path, "00_start_here.ipynb")
+    monkeypatch.chdir(repository)
+    monkeypatch.setitem(sys.modules, "jupyterlab", None)
+    assert cli.main(["lab"]) == 2
+    assert "JupyterLab is not installed" in (said := capsys.readouterr().err) and "'kdlib[lab]'" in said
+    assert not (repository / "my_notebooks").exists()
+
+
 def test_an_unknown_profile_in_the_environment_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("KDLIB_PROFILE", "quick")
     notebook = write_notebook(tmp_path / "here.ipynb", "1")

@@ -15,6 +15,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from kdlib import cli
 from kdlib.lesson import copies, course
+from kdlib.lesson import lab as lab_module
 
 CHECKOUT = Path(__file__).parents[1]
 LESSONS = ("00_start_here", "01_principle", "02_temperature")
@@ -332,6 +333,86 @@ def test_where_there_is_no_course_lab_and_reset_make_nothing(tmp_path, monkeypat
         assert cli.main(arguments) == 2
         assert "no notebooks folder of the course" in capsys.readouterr().err
         assert list(tmp_path.iterdir()) == []
+
+
+# -------------------------------------------------------------------- of an installed kdlib
+
+
+@pytest.fixture
+def packaged(tmp_path, monkeypatch) -> Path:
+    """The folder of an installed kdlib with lessons and their solutions; the current folder is empty and elsewhere."""
+    folder = open_lab.write_course(tmp_path / "site-packages" / "kdlib", LESSONS)
+    shutil.rmtree(folder / "kdlib")
+    for name in LESSONS:
+        solution = folder / "notebooks" / "solutions" / f"{name}.ipynb"
+        open_lab.write_lesson(solution, "# Solved, see [the lesson](../01_principle.ipynb)")
+    lesson = folder / "notebooks" / "01_principle.ipynb"
+    open_lab.write_lesson(lesson, "[the solution](solutions/01_principle.ipynb)")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    monkeypatch.setattr(course, "packaged", lambda: folder)
+    return folder
+
+
+def test_an_installed_course_is_copied_into_the_current_folder_with_its_solutions(packaged, tmp_path):
+    assert course.require_repository() == packaged
+    before = [path.read_bytes() for path in sorted(packaged.rglob("*.ipynb"))]
+    made, place = copies.make_missing(packaged), tmp_path / "empty" / "my_notebooks"
+    assert made == [place / f"{name}.ipynb" for name in LESSONS] + [
+        place / "solutions" / f"{name}.ipynb" for name in LESSONS
+    ]
+    assert [path.read_bytes() for path in sorted(packaged.rglob("*.ipynb"))] == before
+    lesson, solution = (nbformat.read(place / path, 4) for path in ("01_principle.ipynb", made[4]))
+    assert lesson.cells[-1].outputs == [] and solution.cells[-1].outputs != []
+    for notebook, folder in ((lesson, place), (solution, place / "solutions")):
+        (target,) = re.findall(r"\]\(([^)]+)\)", notebook.cells[0].source)
+        assert (folder / target).is_file(), target
+    assert copies.make_missing(packaged) == [] == copies.outdated(packaged)
+
+
+def test_who_is_inside_the_folder_of_copies_gets_no_second_one(packaged, tmp_path, monkeypatch):
+    copies.make_missing(packaged)
+    for inside in ("my_notebooks", "my_notebooks/solutions"):
+        monkeypatch.chdir(tmp_path / "empty" / inside)
+        assert copies.folder(packaged) == tmp_path / "empty" / "my_notebooks"
+    (tmp_path / "my_notebooks").mkdir()  # of somebody else: the first lesson is not in it
+    monkeypatch.chdir(tmp_path / "my_notebooks")
+    assert copies.folder(packaged) == tmp_path / "my_notebooks" / "my_notebooks"
+
+
+def test_copies_from_an_older_version_stay_and_are_told_and_reset(packaged, capsys, monkeypatch):
+    copies.make_missing(packaged)
+    place = copies.folder(packaged)
+    mine = change(place / "02_temperature.ipynb", "print(1)", "print('my answer')")
+    for name in ("02_temperature", "solutions/02_temperature"):  # a newer kdlib is installed
+        change(packaged / "notebooks" / f"{name}.ipynb", "print(1)", "print(2)")
+    before = contents(place / "solutions")
+    lines = lab_module._prepare(packaged)
+    assert lines[0].endswith("(0 made now)")
+    assert "made: 02_temperature, solutions/02_temperature. `kdlib lab --reset 02` puts" in lines[1]
+    assert (place / "02_temperature.ipynb").read_bytes() == mine and contents(place / "solutions") == before
+    assert cli.main(["lab", "--reset", "02"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith(f"02_temperature: a fresh copy is in {place};")
+    assert said[1].startswith(f"solutions/02_temperature: a fresh copy is in {place / 'solutions'};")
+    (kept,) = place.glob("02*.kept-*")
+    assert kept.read_bytes() == mine and len(list(place.glob("solutions/*.kept-*"))) == 1
+    assert copies.outdated(packaged) == []
+
+
+def test_where_nothing_can_be_written_an_installed_course_asks_for_another_folder(packaged, tmp_path, capsys):
+    copies.folder(packaged).write_text("mine")
+    assert cli.main(["lab"]) == 2
+    said = capsys.readouterr().err
+    assert "cannot be written (File exists). Change into a folder where you may write" in said
+    assert copies.folder(packaged).read_text() == "mine"
+
+
+def test_a_copy_of_the_repository_comes_before_the_installed_lessons(packaged, tmp_path, monkeypatch):
+    repository = open_lab.write_course(tmp_path / "my course", LESSONS)
+    monkeypatch.chdir(repository / "notebooks")
+    assert course.require_repository() == repository
+    assert [copy.parent for copy in copies.make_missing(repository)] == [repository / "my_notebooks"] * 3
 
 
 def test_git_ignores_the_folder_and_the_help_and_the_readme_name_it(capsys):

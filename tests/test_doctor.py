@@ -1,9 +1,12 @@
 """`kdlib doctor`: it finds a sound installation sound, and names what is broken with its remedy."""
 
+import sys
+from types import ModuleType
+
 from packaging.requirements import Requirement
 
 from kdlib import cli
-from kdlib.lesson import doctor
+from kdlib.lesson import course, doctor
 
 
 def test_doctor_finds_that_the_course_can_run_here(capsys):
@@ -37,6 +40,31 @@ def test_doctor_compares_installed_versions_with_the_ranges():
     }.items():
         found = doctor._disagreement(Requirement(requirement))
         assert (found is None) if verdict is None else (verdict in found), requirement
+
+
+def test_on_colab_nothing_is_asked_of_its_own_jupyter(monkeypatch):
+    lines = ["pytest>=1", 'pytest<1; extra == "lab"', 'pytest<1; extra == "all"']
+    monkeypatch.setattr(doctor.importlib.metadata, "requires", lambda name: lines)
+    assert doctor._requirements("packages").state == doctor.BROKEN
+    monkeypatch.setitem(sys.modules, "google.colab", ModuleType("google.colab"))
+    assert doctor._requirements("packages").state == doctor.FINE
+    looked_at = {name: lambda subject: doctor.Finding(subject, doctor.FINE, "") for name in doctor._CHECKS}
+    monkeypatch.setattr(doctor, "_CHECKS", looked_at)
+    left_out = {*doctor._CHECKS} - {finding.subject for finding in doctor.examine()}
+    assert left_out == {"jupyter", "kernel", "chromium", "node"}
+    lines.append("pytest<1; extra == 'colab'")
+    finding = doctor._requirements("packages")
+    assert finding.state == doctor.BROKEN and finding.remedy == "pip install 'kdlib[colab,deploy]'"
+
+
+def test_with_an_installed_kdlib_the_doctor_looks_at_its_lessons_and_names_its_remedy(monkeypatch, tmp_path):
+    assert "make install" in doctor._install()
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "00_start_here.ipynb").touch()
+    monkeypatch.setattr(course, "packaged", lambda: tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert doctor._install() == "pip install 'kdlib[lab,deploy]'"
+    assert doctor._notebooks("notebooks").detail == f"1 lessons in {tmp_path / 'notebooks'}"
 
 
 def test_a_brief_report_says_nothing_of_this_machine_but_what_is_broken():

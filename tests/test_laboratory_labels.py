@@ -333,5 +333,6 @@ def test_designs_with_wrong_labels_are_judged_in_the_rehearsal_that_an_open_expe
                 return paired_interval(one - others[0], others[1] - others[2])
             return paired_interval(one, *others)
 
-        verdict = _design.judge_design("one_of_lesson_09", design, rehearsal())
+        room = rehearsal()
+        verdict = _design.judge_design("one_of_lesson_09", _design.rehearse(design, room), room)
         assert (verdict.status, words in str(verdict)) == (status, True), (arms, verdict)

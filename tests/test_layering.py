@@ -18,6 +18,8 @@ NOT_IN_THE_CORE = {
     "jupytext", "matplotlib", "nbclient", "nbconvert", "nbformat", "papermill", "traitlets",
 }  # fmt: skip
 
+ABOVE_THE_CORE = ("cli", "lesson", "deploy", "experiments", "audit", "site", "grading")
+
 
 def modules() -> dict[str, Path]:
     """Dotted name -> file of every module of kdlib."""
@@ -57,9 +59,9 @@ def runtime_nodes(tree: ast.AST):
 
 
 def layer(name: str) -> str:
-    """core, cli, lesson, deploy, experiments or audit; the package itself is core."""
+    """core or the name of a room above it; the package itself is core."""
     first = name.split(".")[1] if "." in name else ""
-    return first if first in ("cli", "lesson", "deploy", "experiments", "audit") else "core"
+    return first if first in ABOVE_THE_CORE else "core"
 
 
 def package_of(name: str) -> str:
@@ -84,10 +86,10 @@ def test_core_imports_no_lesson_no_deploy_and_no_jupyter():
 
 
 def test_lesson_and_deploy_do_not_import_each_other_nor_what_stands_above_them():
-    for name, other in (("lesson", "deploy"), ("deploy", "lesson")):
+    for name in ("lesson", "deploy"):
         mine = set().union(*(all_imports()[module] for module in MODULES if layer(module) == name))
         mine = {module for module in mine if module.startswith("kdlib.")}
-        above = {module for module in mine if layer(module) in (other, "cli", "experiments", "audit")}
+        above = {module for module in mine if layer(module) in {*ABOVE_THE_CORE} - {name}}
         # The results look into the folder of the experiments, which holds no code itself, to find them.
         assert not above - {"kdlib.experiments"}
 
@@ -96,6 +98,15 @@ def test_the_audit_stands_above_all_but_the_command():
     below = {name for name in MODULES if layer(name) not in ("audit", "cli")}
     assert not {name for name in below if any(layer(other) == "audit" for other in all_imports()[name])}
     assert any(layer(other) == "audit" for other in all_imports()["kdlib.cli"])
+
+
+def test_site_and_grading_stand_above_lesson_and_deploy_and_only_the_command_uses_them():
+    for room in ("site", "grading"):
+        mine = set().union(*(all_imports()[name] for name in MODULES if layer(name) == room))
+        beside = {name for name in mine if name.startswith("kdlib.")}
+        assert {layer(name) for name in beside} <= {room, "core", "lesson", "deploy"}, room
+        users = {name for name, found in all_imports().items() if any(layer(other) == room for other in found)}
+        assert {name for name in users if layer(name) != room} == {"kdlib.cli"}, room
 
 
 def test_the_folder_of_the_experiments_imports_nothing_itself():

@@ -45,11 +45,12 @@ def test_the_still_figure_takes_the_place_of_the_live_one(shown):
     curve.update(10, loss=0.5, task=0.25)
     curve.close()
     curve.close()
-    live_picture, still, caption = shown
+    live_picture, still, caption, data = shown
     assert live_picture["display_id"] is True
     assert still["display_id"] == "place" and still["update"] and "image/png" in still["data"]
     summary = "Student: 10 of 10 steps, loss 2.500 to 0.500, task 2.000 to 0.250"
     assert caption["data"]["text/markdown"] == f"*Figure: {summary}*"
+    assert '<th scope="row">10<td>0.5<td>0.25' in data["data"]["text/html"]
 
 
 def test_where_nobody_watches_there_is_only_the_still_figure(shown):
@@ -58,7 +59,7 @@ def test_where_nobody_watches_there_is_only_the_still_figure(shown):
         curve.update(step, loss=1 / step)
     assert not shown and curve.image is None
     curve.close()
-    assert ["image/png" in output["data"] for output in shown] == [True, False]
+    assert [next(iter(output["data"])) for output in shown] == ["image/png", "text/markdown", "text/html"]
 
 
 def test_a_terminal_gets_one_line(capsys):

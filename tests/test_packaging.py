@@ -8,8 +8,10 @@ import sys
 import zipfile
 from pathlib import Path
 
+import installing
 import pytest
 import yaml
+from hatchling.builders.wheel import WheelBuilder
 from packaging.requirements import Requirement
 
 if sys.version_info >= (3, 11):
@@ -64,23 +66,34 @@ def test_constraints_are_for_ci_and_not_for_users():
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """The wheel of this checkout, built without a network."""
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True)
-    (path,) = folder.glob("*.whl")
-    return path
+    return installing.build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
-def test_wheel_holds_the_whole_package_and_nothing_else(wheel):
+def test_wheel_holds_the_whole_package_with_the_lessons_in_it_and_nothing_else(wheel):
     here = {
         path.relative_to(CHECKOUT).as_posix()
         for path in (CHECKOUT / "kdlib").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts and not path.name.endswith(".partial")
     }
+    lessons = {path.relative_to(CHECKOUT) for path in (CHECKOUT / "notebooks").rglob("*.ipynb")}
+    here |= {f"kdlib/{path.as_posix()}" for path in lessons if ".ipynb_checkpoints" not in path.parts}
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert packed == here
     assert {Path(name).suffix for name in packed} >= {".py", ".json", ".npz", ".safetensors", ".js"}
+
+
+def test_an_editable_install_finds_everything_where_it_is_written(tmp_path):
+    (path,) = WheelBuilder(str(CHECKOUT)).build(directory=str(tmp_path), versions=["editable"])
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if ".dist-info/" not in name]
+        assert [Path(name).suffix for name in names] == [".pth"]
+        assert archive.read(names[0]).decode().split() == [str(CHECKOUT)]
+
+
+def test_licences_of_what_comes_along_are_in_the_wheel(wheel):
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    texts = [path for path in (CHECKOUT / "kdlib").rglob("LICEN[CS]E*") if path.is_file()]
+    assert len(texts) >= 2 and {path.relative_to(CHECKOUT).as_posix() for path in texts} <= packed
 
 
 def test_wheel_names_its_command_and_licence(wheel):

@@ -236,10 +236,11 @@ def test_a_twin_shows_one_figure_and_its_caption(shown):
     settings = [{"exponent": 1}, {"exponent": 2}, {"exponent": 4}]
     widgets.twin(power_curve(calls), settings, caption="Powers\n  bend.", columns=2, size=(3, 2))
     assert calls == [(1, 1.0), (2, 1.0), (4, 1.0)]
-    (picture, metadata), (caption, _) = shown
+    (picture, metadata), (caption, _), (data, _) = shown
     assert pixels(picture["image/png"]).shape == (400, 600, 3)
     assert metadata["image/png"]["alt"] == "Powers bend."
     assert caption["text/markdown"] == "*Figure: Powers bend.*"
+    assert all(f">exponent = {exponent}" in data["text/html"] for exponent in (1, 2, 4))
 
 
 def test_the_panels_of_a_twin_say_what_they_show():
@@ -255,7 +256,7 @@ def test_the_panels_of_a_twin_say_what_they_show():
 def test_a_twin_is_the_same_every_time(shown):
     for _ in range(2):
         widgets.twin(power_curve(), [{"exponent": 1}], caption="A power.")
-    assert shown[:2] == shown[2:]
+    assert shown[:3] == shown[3:]
 
 
 def test_a_twin_refuses_what_cannot_work():

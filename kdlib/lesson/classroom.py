@@ -27,7 +27,7 @@ from IPython.utils.capture import capture_output
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from kdlib.lesson import canvas, course, figures, live, page
+from kdlib.lesson import canvas, course, figures, page, watching
 
 _TAG = "projector"
 _TEMPLATE = "classroom"
@@ -94,7 +94,7 @@ def prepare(folder: str) -> None:
     """In the kernel: run where the lesson runs, draw larger pictures, let what is live wait for its button."""
     os.chdir(folder)
     canvas.DPI = _DPI
-    live.in_class = True
+    watching.in_class = True
 
 
 def run(source: str) -> None:
@@ -111,7 +111,7 @@ def show(name: str) -> None:
 
     Raises:
         ValueError: no such lesson, or one without interactive figures.
-        FileNotFoundError: the current folder is not inside a copy of the repository.
+        FileNotFoundError: the current folder is not inside a copy of the repository, and kdlib came without notebooks.
         OSError: Voila ended by itself.
     """
     path = course.find(name, course.lessons(course.require_repository()))

@@ -1,5 +1,8 @@
 """The learner's own copies of the lessons: without outputs, in a folder beside the committed ones.
 
+With an installed kdlib, whose notebooks lie where nobody looks, that folder is made in the current one, and the
+solutions are copied into it too, with their outputs.
+
 A copy is made where there is none. From then on it is the learner's: no update writes to it, and a reset gives it
 another name. What it was made from stands in its metadata, so that it can be told when the lesson has changed since.
 """
@@ -20,7 +23,8 @@ import nbformat
 from kdlib import _files
 from kdlib.lesson import course
 
-FOLDER = "my_notebooks"
+FOLDER = course.COPIES
+SOLUTIONS = "solutions"
 # Where a link leads from a lesson into `solutions`, in Markdown or in HTML. Other links lead to the same places from
 # a copy: the two folders lie side by side, and every lesson has a copy.
 _TO_SOLUTIONS = re.compile(r"""(\]\(<?|\]:\s+<?|(?:href|src)=["'])(?:\./)?(?=solutions/)""")
@@ -28,33 +32,46 @@ _TO_SOLUTIONS = re.compile(r"""(\]\(<?|\]:\s+<?|(?:href|src)=["'])(?:\./)?(?=sol
 
 def folder(repository: Path) -> Path:
     """Where the copies lie."""
-    return repository / FOLDER
+    return course.workplace(repository) / FOLDER
+
+
+def _pairs(repository: Path) -> list[tuple[Path, Path]]:
+    """Each notebook that is copied, and its copy: the lessons, and from an installed kdlib the solutions as well."""
+    place = folder(repository)
+    pairs = [(path, place / path.name) for path in course.lessons(repository)]
+    if not _copies_solutions(repository):
+        return pairs
+    solutions = sorted((repository / "notebooks" / SOLUTIONS).glob("*.ipynb"))
+    return pairs + [(path, place / SOLUTIONS / path.name) for path in solutions]
+
+
+def _copies_solutions(repository: Path) -> bool:
+    """Whether the solutions lie where a learner's browser cannot go, unlike those beside the copies."""
+    return course.workplace(repository) != repository
 
 
 def make_missing(repository: Path) -> list[Path]:
-    """Copy every lesson of which there is no copy.
+    """Copy everything of which there is no copy.
 
     Returns:
-        The copies that were made.
+        The copies that were made: of lessons, after which may follow those of solutions.
 
     Raises:
         OSError: the folder of the copies cannot be made or written.
         ValueError: a lesson is no notebook.
     """
-    place = folder(repository)
-    with _scratch(place) as scratch:  # even if nothing is missing: who cannot write there has to know it
-        missing = [path for path in course.lessons(repository) if not os.path.lexists(place / path.name)]
-        return [place / path.name for path in missing if _create(path, place / path.name, scratch)]
+    with _scratch(repository) as scratch:  # even if nothing is missing: who cannot write there has to know it
+        missing = [(path, copy) for path, copy in _pairs(repository) if not os.path.lexists(copy)]
+        return [copy for path, copy in missing if _create(path, copy, scratch)]
 
 
 def outdated(repository: Path) -> list[Path]:
-    """The copies of lessons that are not what they were when the copy was made.
+    """The copies of what is not as it was when the copy was made.
 
     Raises:
         ValueError: a lesson is no notebook.
     """
-    pairs = [(path, folder(repository) / path.name) for path in course.lessons(repository)]
-    origins = [(path, copy, _origin(copy)) for path, copy in pairs]
+    origins = [(path, copy, _origin(copy)) for path, copy in _pairs(repository)]
     return [copy for path, copy, origin in origins if origin and origin != _digest(_without_outputs(path))]
 
 
@@ -66,17 +83,19 @@ def reset(repository: Path, names: Sequence[str]) -> list[tuple[Path, Path | Non
         names: of lessons, in any form that `course.find` knows.
 
     Returns:
-        For each lesson the fresh copy, and where the old one is now; None where there was none.
+        For each lesson, and its solution where that is copied, the fresh copy, and where the old one is now; None
+        where there was none.
 
     Raises:
         ValueError: a name is unknown, or a lesson is no notebook; no copy has changed.
         OSError: the folder of the copies cannot be written.
     """
-    chosen = dict.fromkeys(course.find(name, course.lessons(repository)) for name in names)
-    place = folder(repository)
-    with _scratch(place) as scratch:
-        fresh = [_fresh(path, scratch) for path in chosen]  # all of them, before the first old one makes way
-        return [(place / path.name, _replace(place / path.name, path)) for path in fresh]
+    found = dict.fromkeys(course.find(name, course.lessons(repository)).name for name in names)
+    pairs = [pair for name in found for pair in _pairs(repository) if pair[0].name == name]
+    with _scratch(repository) as scratch:
+        # All of them, before the first old one makes way.
+        fresh = [(_fresh(path, scratch / str(number)), copy) for number, (path, copy) in enumerate(pairs)]
+        return [(copy, _replace(copy, path)) for path, copy in fresh]
 
 
 def _without_outputs(lesson: Path) -> nbformat.NotebookNode:
@@ -95,10 +114,12 @@ def _digest(notebook: nbformat.NotebookNode) -> str:
 
 
 @contextlib.contextmanager
-def _scratch(place: Path) -> Iterator[Path]:
-    """A folder for what gets its name in `place` when it is whole."""
+def _scratch(repository: Path) -> Iterator[Path]:
+    """A folder for what gets its name among the copies when it is whole."""
+    place = folder(repository)
     try:
-        place.mkdir(exist_ok=True)
+        for needed in (place, place / SOLUTIONS)[: 2 if _copies_solutions(repository) else 1]:
+            needed.mkdir(exist_ok=True)
         scratch = tempfile.TemporaryDirectory(prefix=".new-", dir=place)
     except OSError as error:
         raise OSError(f"{place} cannot be written ({error.strerror})") from error
@@ -107,11 +128,14 @@ def _scratch(place: Path) -> Iterator[Path]:
 
 
 def _fresh(lesson: Path, scratch: Path) -> Path:
-    """A new copy of a lesson, not yet in its place."""
+    """A new copy of a lesson or a solution, not yet in its place. A solution shows its results, too."""
     notebook = _without_outputs(lesson)
-    notebook.metadata["kdlib"] = {"made_from": _digest(notebook)}
+    origin, solved = _digest(notebook), lesson.parent.name == SOLUTIONS
+    if solved:
+        notebook = nbformat.read(lesson, as_version=4)
+    notebook.metadata["kdlib"] = {"made_from": origin}
     for cell in notebook.cells:
-        if cell.cell_type == "markdown":
+        if cell.cell_type == "markdown" and not solved and not _copies_solutions(lesson.parents[1]):
             cell.source = _TO_SOLUTIONS.sub(rf"\1../{lesson.parent.name}/", cell.source)
     return _files.write(scratch / lesson.name, (nbformat.writes(notebook) + "\n").encode())
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 START = "00_start_here.ipynb"
+COPIES = "my_notebooks"  # the folder of the learner's own copies
 # What the Jupyter servers of the course use between kernel and browser: see that module.
 CONNECTION = "kdlib.lesson.undelayed.UndelayedConnection"
 
@@ -25,13 +26,19 @@ def checkout() -> Path | None:
     return folder if _is_repository(folder) else None
 
 
+def packaged() -> Path | None:
+    """The folder of this kdlib, if the notebooks came with it: they lie inside of an installed one."""
+    folder = Path(__file__).resolve().parents[1]
+    return folder if (folder / "notebooks" / START).is_file() else None
+
+
 def require_repository() -> Path:
-    """As `repository`, for what cannot do without one.
+    """As `repository`, for what cannot do without the notebooks: outside of it, the folder of an installed kdlib.
 
     Raises:
-        FileNotFoundError: the current folder is not inside a copy of the repository.
+        FileNotFoundError: the current folder is not inside a copy of the repository, and kdlib came without notebooks.
     """
-    folder = repository()
+    folder = repository() or packaged()
     if folder is None:
         raise FileNotFoundError(
             f"no notebooks folder of the course in {Path.cwd()} or above it: "
@@ -40,9 +47,49 @@ def require_repository() -> Path:
     return folder
 
 
+def workplace(folder: Path) -> Path:
+    """Where the learner works: a copy of the repository itself, or, with the notebooks of an installed kdlib, here.
+
+    Args:
+        folder: what `require_repository` found.
+
+    Returns:
+        The folder in which `my_notebooks` lies. Who is inside `my_notebooks` gets no second one within it.
+    """
+    if folder != packaged():
+        return folder
+    here = Path.cwd()
+    mine = (place for place in (here, *here.parents) if place.name == COPIES and (place / START).is_file())
+    return next((place.parent for place in mine), here)
+
+
 def lessons(folder: Path) -> list[Path]:
     """The course's notebooks in order, without the solutions."""
     return sorted((folder / "notebooks").glob("*.ipynb"))
+
+
+def chosen(names: Sequence[str]) -> list[str]:
+    """The notebooks that a command is to take: files by their paths, lessons in any form that `find` knows.
+
+    Args:
+        names: those that were named; none stands for every lesson.
+
+    Returns:
+        Their paths, within a copy of the repository as seen from the current folder.
+
+    Raises:
+        ValueError: there is neither such a file nor such a lesson.
+        FileNotFoundError: a lesson is asked for, and there are no notebooks of the course.
+    """
+    if not names:
+        return [_shown(path) for path in lessons(require_repository())]
+    files = {name for name in names if name.endswith(".ipynb") or Path(name).exists()}
+    return [name if name in files else _shown(find(name, lessons(require_repository()))) for name in names]
+
+
+def _shown(path: Path) -> str:
+    """A lesson's path: within a copy of the repository as seen from the current folder."""
+    return os.path.relpath(path) if packaged() not in path.parents else str(path)
 
 
 def find(name: str, notebooks: Sequence[Path]) -> Path:

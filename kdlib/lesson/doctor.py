@@ -4,6 +4,7 @@ import importlib
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -12,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdlib import _files
+from kdlib.lesson import course
 
 FINE, OPTIONAL, BROKEN = "ok", "note", "FAIL"
 
-_INSTALL = "make install   (or: pip install -e '.[all]' in the repository)"
 _LESSON_MODULES = ("matplotlib", "ipywidgets", "anywidget", "jupyterlab", "papermill", "nbconvert")
 _FRONT_ENDS = ("@jupyter-widgets/jupyterlab-manager", "anywidget")
+# Colab brings a Jupyter of its own, whose parts must not be replaced: see docs/starts.md.
+_NOT_ON_COLAB = ("jupyter", "kernel", "chromium", "node")
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything the course needs. Nothing is fetched; at most the empty cache folder is made."""
-    return [_guarded(subject, check) for subject, check in _CHECKS.items()]
+    left_out = _NOT_ON_COLAB if _on_colab() else ()
+    return [_guarded(subject, check) for subject, check in _CHECKS.items() if subject not in left_out]
 
 
 def report(findings: list[Finding], *, details: bool = True) -> str:
@@ -54,6 +58,19 @@ def report(findings: list[Finding], *, details: bool = True) -> str:
     return "\n".join(lines)
 
 
+def _on_colab() -> bool:
+    return "google.colab" in sys.modules
+
+
+def _install() -> str:
+    """How this kdlib is installed again, with all that the lessons need."""
+    if _on_colab():
+        return "pip install 'kdlib[colab,deploy]'"
+    if course.packaged():
+        return "pip install 'kdlib[lab,deploy]'"
+    return "make install   (or: pip install -e '.[all]' in the repository)"
+
+
 def _guarded(subject: str, check: Callable[[str], Finding]) -> Finding:
     """A check that raises is a finding too: whatever broke would break in a lesson as well."""
     try:
@@ -61,7 +78,7 @@ def _guarded(subject: str, check: Callable[[str], Finding]) -> Finding:
     except ValueError as error:  # kdlib's own, such as damaged weights: the message says what to do
         return Finding(subject, BROKEN, str(error))
     except Exception as error:  # noqa: BLE001 - any defect of an installation is reported, none ends the report
-        return Finding(subject, BROKEN, f"{type(error).__name__}: {error}", _INSTALL)
+        return Finding(subject, BROKEN, f"{type(error).__name__}: {error}", _install())
 
 
 def _python(subject: str) -> Finding:
@@ -76,11 +93,13 @@ def _requirements(subject: str) -> Finding:
         required = [Requirement(line) for line in importlib.metadata.requires("kdlib") or ()]
     except importlib.metadata.PackageNotFoundError:
         return Finding(
-            subject, OPTIONAL, "kdlib runs from a folder, uninstalled: versions not compared", _INSTALL
+            subject, OPTIONAL, "kdlib runs from a folder, uninstalled: versions not compared", _install()
         )
+    if _on_colab():
+        required = [line for line in required if not re.search('extra == "(lab|all)"', str(line.marker))]
     wrong = {_disagreement(requirement) for requirement in required if requirement.name != "kdlib"} - {None}
     if wrong:
-        return Finding(subject, BROKEN, "; ".join(sorted(wrong)), _INSTALL)
+        return Finding(subject, BROKEN, "; ".join(sorted(wrong)), _install())
     return Finding(
         subject, FINE, f"{len(required)} requirements met by kdlib {importlib.metadata.version('kdlib')}"
     )
@@ -166,7 +185,7 @@ def _jupyter(subject: str) -> Finding:
     absent = [name for name in _FRONT_ENDS if not any((folder / name).is_dir() for folder in folders)]
     if absent:
         return Finding(
-            subject, BROKEN, f"JupyterLab would not find {', '.join(absent)}: no slider shows", _INSTALL
+            subject, BROKEN, f"JupyterLab would not find {', '.join(absent)}: no slider shows", _install()
         )
     versions = [f"{name} {importlib.metadata.version(name)}" for name in _LESSON_MODULES]
     return Finding(subject, FINE, ", ".join(versions))
@@ -185,14 +204,12 @@ def _kernel(subject: str) -> Finding:
         nbformat.write(notebook, path)
         (result,) = runner.run([path], out=Path(folder) / "out", report=lambda line: None)
     if result.error:
-        return Finding(subject, BROKEN, result.error, _INSTALL)
+        return Finding(subject, BROKEN, result.error, _install())
     return Finding(subject, FINE, f"starts, imports kdlib and answers in {result.seconds:.1f} s")
 
 
 def _notebooks(subject: str) -> Finding:
-    from kdlib.lesson import course
-
-    folder = course.repository()
+    folder = course.repository() or course.packaged()
     if folder is None:
         remedy = "change into a copy of the repository to open or run the lessons"
         return Finding(subject, OPTIONAL, f"none in {Path.cwd()} or above it", remedy)

@@ -1,13 +1,10 @@
-"""The look of every figure: colours, type sizes, captions.
+"""The look of every figure, and what is shown with it: type sizes, the caption, the data as tables."""
 
-The palette is that of M. Okabe and K. Ito, "Color Universal Design" (2002): its hues stay apart for readers
-with any of the common colour-vision deficiencies. A role (teacher, student, label, ...) keeps its colour
-through the whole course, in matplotlib and in the browser alike.
-"""
-
+import base64
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from html import escape
 
 import matplotlib
 from cycler import cycler
@@ -16,25 +13,25 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-PALETTE = {
-    "black": "#000000",
-    "orange": "#E69F00",
-    "sky blue": "#56B4E9",
-    "green": "#009E73",
-    "yellow": "#F0E442",
-    "blue": "#0072B2",
-    "vermillion": "#D55E00",
-    "purple": "#CC79A7",
-}
+from kdlib.lesson import figure_html
+from kdlib.lesson.palette import COLOURS, PALETTE
+from kdlib.lesson.watching import somebody_watches
 
-COLOURS = {
-    "teacher": PALETTE["blue"],
-    "student": PALETTE["vermillion"],
-    "label": PALETTE["orange"],
-    "mix": PALETTE["green"],
-    "other": PALETTE["purple"],
-    "muted": "#767676",
-}
+__all__ = [
+    "COLOURS",
+    "INTERACTIVE",
+    "PALETTE",
+    "STYLE",
+    "checked_caption",
+    "encoded",
+    "picture",
+    "png",
+    "show",
+    "show_caption",
+    "show_data",
+    "style",
+    "use_style",
+]
 
 # How the description of an interactive figure begins, which is all that is left of it where no kernel runs.
 INTERACTIVE = "Interactive figure: open the notebook in JupyterLab"
@@ -98,7 +95,7 @@ def encoded(canvas: FigureCanvasAgg, *, compress_level: int) -> bytes:
 
 
 def show(figure: Figure, caption: str) -> None:
-    """Display a finished figure and, below it, the caption that says what to see in it.
+    """Display a finished figure, below it the caption that says what to see in it, and its data, folded.
 
     The caption is a line of Markdown of its own, because GitHub and nbconvert drop the alternative text of a
     picture; it is the alternative text too, where that survives.
@@ -110,18 +107,38 @@ def show(figure: Figure, caption: str) -> None:
     data, metadata = picture(figure, caption)
     display(data, metadata=metadata, raw=True)
     show_caption(caption)
+    show_data(figure)
 
 
 def picture(figure: Figure, caption: str) -> tuple[dict, dict]:
-    """Data and metadata with which Jupyter displays the figure."""
+    """Data and metadata with which Jupyter displays the figure.
+
+    JupyterLab drops the alternative text of a PNG, and keeps that of an image in HTML, which GitHub may not show:
+    where somebody watches it is the latter, elsewhere (what is committed, pages, papermill) the former.
+    """
     with style():
-        data = {"image/png": png(figure), "text/plain": f"Figure: {caption}"}
-    return data, {"image/png": {"alt": caption, "width": round(figure.get_figwidth() * 100)}}
+        content = png(figure)
+    width, words = round(figure.get_figwidth() * 100), f"Figure: {caption}"
+    if not somebody_watches():
+        metadata = {"image/png": {"alt": caption, "width": width}}
+        return {"image/png": content, "text/plain": words}, metadata
+    address = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    image = (
+        f'<img src="{address}" alt="{escape(caption)}" width="{width}" style="max-width: 100%; height: auto">'
+    )
+    return {"text/html": image, "text/plain": words}, {}
 
 
 def show_caption(caption: str) -> None:
     """Display the line below a figure."""
     display({"text/markdown": f"*Figure: {caption}*", "text/plain": f"Figure: {caption}"}, raw=True)
+
+
+def show_data(figure: Figure) -> None:
+    """Display the data of a figure that has been drawn as tables, which one click opens; nothing if it has none."""
+    html, words = figure_html.of(figure)
+    if html:
+        display({"text/html": html, "text/plain": words}, raw=True)
 
 
 def checked_caption(caption: str) -> str:

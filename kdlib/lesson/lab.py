@@ -3,6 +3,7 @@
 It runs in this very process: what ends the one ends the other, and no server can be left behind.
 """
 
+import importlib.util
 import os
 import signal
 from collections.abc import Sequence
@@ -26,13 +27,17 @@ def open_lab(options: Sequence[str] = ()) -> None:
 
     Raises:
         SystemExit: JupyterLab did not start, or was only asked for its version, say; with its exit status.
-        FileNotFoundError: the current folder is not inside a copy of the repository, or that has no first lesson.
+        FileNotFoundError: the current folder is not inside a copy of the repository, or that has no first lesson; and
+            kdlib came without notebooks of its own.
+        ModuleNotFoundError: JupyterLab is not installed; no copy was made.
         OSError: there are no copies, and none can be made.
     """
     repository = course.require_repository()
     first = repository / "notebooks" / START
     if not first.is_file():
         raise FileNotFoundError(f"{first} does not exist: is this a whole copy of the repository?")
+    if importlib.util.find_spec("jupyterlab") is None:
+        raise ModuleNotFoundError("JupyterLab is not installed", name="jupyterlab")
     for line in _prepare(repository):
         print(line, flush=True)
     # Without this a kernel that the user once installed elsewhere as `python3` would be taken.
@@ -45,7 +50,7 @@ def open_lab(options: Sequence[str] = ()) -> None:
     LabApp.launch_instance(
         [
             str(copies.folder(repository) / START),
-            f"--ServerApp.root_dir={repository}",  # so that links lead from a copy to the solutions
+            f"--ServerApp.root_dir={course.workplace(repository)}",  # so that links lead from a copy to the solutions
             f"--ServerApp.kernel_websocket_connection_class={course.CONNECTION}",
             *options,
         ]
@@ -59,12 +64,12 @@ def reset(names: Sequence[str]) -> None:
         names: of lessons, in any form that `course.find` knows.
 
     Raises:
-        FileNotFoundError: the current folder is not inside a copy of the repository.
+        FileNotFoundError: the current folder is not inside a copy of the repository, and kdlib came without notebooks.
         ValueError, OSError: as `copies.reset`.
     """
     for copy, kept in copies.reset(course.require_repository(), names):
         was = f"yours is kept as {kept.name}" if kept else "there was none"
-        print(f"{copy.stem}: a fresh copy is in {copy.parent}; {was}")
+        print(f"{_title(copy)}: a fresh copy is in {copy.parent}; {was}")
     print("If it is open in JupyterLab: File > Reload Notebook from Disk.")
 
 
@@ -75,18 +80,25 @@ def _prepare(repository: Path) -> list[str]:
         made = copies.make_missing(repository)
     except OSError as error:
         if not (place / START).is_file():
-            raise OSError(f"no copies of the lessons: {error}. Put the course where you may write") from error
+            remedy = "Put the course" if place.parent == repository else "Change into a folder"
+            raise OSError(f"no copies of the lessons: {error}. {remedy} where you may write") from error
         lines.append(f"{error}: what you do there may not be saved")
     else:
-        lines.append(f"You work on your own copies of the lessons, in {place} ({len(made)} made now)")
+        count = sum(copy.parent == place for copy in made)
+        lines.append(f"You work on your own copies of the lessons, in {place} ({count} made now)")
     if outdated := copies.outdated(repository):
-        stems = ", ".join(copy.stem for copy in outdated)
-        numbers = " ".join(copy.stem.partition("_")[0] for copy in outdated)
+        stems = ", ".join(map(_title, outdated))
+        numbers = " ".join(dict.fromkeys(copy.stem.partition("_")[0] for copy in outdated))
         lines.append(
             f"Changed since your copy was made: {stems}. `kdlib lab --reset {numbers}` puts a fresh copy there "
             "and keeps yours under another name."
         )
     return lines
+
+
+def _title(copy: Path) -> str:
+    """A copy's name as a learner is told it: 02_temperature, or solutions/02_temperature."""
+    return f"{copies.SOLUTIONS}/{copy.stem}" if copy.parent.name == copies.SOLUTIONS else copy.stem
 
 
 def _end_on_signals() -> None:

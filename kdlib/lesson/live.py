@@ -16,28 +16,14 @@ from IPython.display import display
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
-from kdlib.lesson import figures
+from kdlib.lesson import figures, spoken
 from kdlib.lesson.canvas import BlittedFigure, Update
+from kdlib.lesson.watching import somebody_watches
 
 SECONDS_BETWEEN_PICTURES = 0.25
 MOST_POINTS = 400
-in_class = False
 SIZE = (7, 2.8)
 _COLOURS = {"loss": "black", "task": figures.COLOURS["label"], "distill": figures.COLOURS["teacher"]}
-
-
-def somebody_watches() -> bool:
-    """Whether a person's front end asked for the running cell, rather than a program that executes notebooks.
-
-    Front ends (JupyterLab, Notebook, VS Code) tell the kernel which cell they run, and widgets call it back;
-    nbclient, on which papermill and Voila stand, and nbval do neither. The classroom, where Voila runs the cells
-    and a class watches, sets `in_class`.
-    """
-    if in_class:
-        return True
-    kernel = getattr(get_ipython(), "kernel", None)
-    request = kernel.get_parent("shell") if kernel is not None else {}
-    return "cellId" in request.get("metadata", {}) or request.get("msg_type") == "comm_msg"
 
 
 class Curve:
@@ -105,9 +91,11 @@ class Curve:
         elif self.image is None:
             figures.show(self.figure(), self.summary())
         else:
-            data, metadata = figures.picture(self.figure(), self.summary())
+            still = self.figure()
+            data, metadata = figures.picture(still, self.summary())
             display(data, metadata=metadata, raw=True, display_id=self._place, update=True)
             figures.show_caption(self.summary())
+            figures.show_data(still)
 
     def summary(self) -> str:
         """The curves in words."""
@@ -132,7 +120,10 @@ class Curve:
         width, height = self._canvas.pixels
         self.image = ipywidgets.Image(value=picture, format="png", width=str(width), height=str(height))
         self.image.layout.max_width = "100%"
-        self._place = display(self.image, display_id=True).display_id
+        names = spoken.Names(f"{self.title}: the loss over the steps, as the training goes on")
+        box = ipywidgets.VBox([self.image, names])
+        box.add_class("kd-explorer")
+        self._place = display(box, display_id=True).display_id
 
     def _draw(self, figure: Any) -> Update:
         axes = figure.subplots()

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from kdlib.lesson import course
+
 QUESTIONS = {
     "00_start_here": "Can this machine run the course, and how does a lesson work?",
     "01_principle": "What does a teacher add that the labels do not already say?",
@@ -25,8 +27,10 @@ def table(repository: Path | None) -> str:
     learner's copy leads to the learner's copies.
 
     Args:
-        repository: the course's folder; None where it was not found.
+        repository: the course's folder; None where it was not found, upon which the notebooks that came with an
+            installed kdlib are looked at.
     """
+    repository = repository or course.packaged()
     here = "?" if repository is None else "not yet"
     lines = ["| lesson | its question | here? |", "|:--|:--|:--|"]
     for name, question in QUESTIONS.items():

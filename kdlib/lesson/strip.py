@@ -7,12 +7,15 @@ from typing import Any
 import anywidget
 import traitlets
 
-from kdlib.lesson import browser, figures
+from kdlib.lesson import browser, figure_html, figures
 from kdlib.lesson.canvas import BlittedFigure
+
+_MOST_BYTES, _MOST_BYTES_OF_ALL = 6_000, 80_000  # of the tables of a frame, and of all frames
 
 
 class FrameStrip(anywidget.AnyWidget):
-    """See `widgets.strip`. `frames` holds a PNG for every combination of stops, the last slider fastest."""
+    """See `widgets.strip`. `frames` holds a PNG for every combination of stops, the last slider fastest, `tables`
+    the data of each as HTML."""
 
     _esm = browser.script("page.js", "strip.js")
     _css = browser.stylesheet()
@@ -22,13 +25,20 @@ class FrameStrip(anywidget.AnyWidget):
     pixels = traitlets.Tuple(traitlets.Int(), traitlets.Int()).tag(sync=True)
     indices = traitlets.List(traitlets.Int()).tag(sync=True)
     caption = traitlets.Unicode().tag(sync=True)
+    tables = traitlets.List(traitlets.Unicode()).tag(sync=True)
 
     def __init__(self, figure: BlittedFigure, stops: Mapping[str, Sequence], caption: str):
-        combinations = itertools.product(*stops.values())
+        combinations = list(itertools.product(*stops.values()))
+        frames, tables = [], []
+        for values in combinations:
+            frames.append(figure.png(dict(zip(stops, values, strict=True))))
+            most = min(_MOST_BYTES, _MOST_BYTES_OF_ALL // len(combinations))
+            tables.append(figure_html.of(figure.figure, most_bytes=most, opened=True)[0])
         super().__init__(
             labels=[name.replace("_", " ") for name in stops],
             stops=[[_written(value) for value in values] for values in stops.values()],
-            frames=[figure.png(dict(zip(stops, values, strict=True))) for values in combinations],
+            frames=frames,
+            tables=tables,
             pixels=figure.pixels,
             indices=[0] * len(stops),
             caption=caption,

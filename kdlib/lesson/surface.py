@@ -29,7 +29,7 @@ from matplotlib.patheffects import withStroke
 
 import kdlib
 from kdlib import _files
-from kdlib.lesson import figures, live
+from kdlib.lesson import figures, live, spoken
 from kdlib.lesson.canvas import BlittedFigure, Update
 from kdlib.metrics import paired_interval
 from kdlib.sweeps.journal import Row, describe
@@ -242,7 +242,8 @@ class LiveSurface(ipywidgets.VBox):
         buttons = [self.start_button, self.stop_button, self.again_button, self.bar, self.words]
         box = ipywidgets.Box(buttons, layout=ipywidgets.Layout(flex_flow="row wrap", align_items="center"))
         self.trouble = ipywidgets.HTML()
-        self.children = [box, self.image, self.trouble, ipywidgets.HTML(f"<em>{escape(self.caption)}</em>")]
+        self.data, words = spoken.Data(self._canvas), ipywidgets.HTML(f"<em>{escape(self.caption)}</em>")
+        self.children = [box, self.image, self.trouble, words, self.data, spoken.Names(self.caption)]
         self.add_class("kd-explorer")
         self._refresh()
 
@@ -260,6 +261,7 @@ class LiveSurface(ipywidgets.VBox):
     def _draw(self) -> None:
         self.image.value = self._canvas.png({"known": gains(self.table()), "failed": self.failed})
         done, running = len(self._measured), self.running
+        self.data.refresh()
         self.bar.value = done
         self.words.value = f"{done} of {self.total} students" if running else self._ending
         on_file = bool(self._measured) or (self.results is not None and self.results.exists())

@@ -27,7 +27,7 @@ from typing import Any
 import ipywidgets
 from matplotlib.figure import Figure
 
-from kdlib.lesson import figures
+from kdlib.lesson import figures, spoken
 from kdlib.lesson.canvas import BlittedFigure, Draw, moving_artists, start_drawing
 from kdlib.lesson.hero import gradient_hero, temperature_hero
 from kdlib.lesson.strip import FrameStrip
@@ -157,7 +157,7 @@ def explorer(
 
 
 class Explorer(ipywidgets.VBox):
-    """See `explorer`. `controls` is by name; `image.value` is the picture shown (PNG)."""
+    """See `explorer`. `controls` is by name; `image.value` is the picture shown (PNG), `data` its tables."""
 
     def __init__(
         self,
@@ -180,6 +180,7 @@ class Explorer(ipywidgets.VBox):
             max_width="100%", height="auto", margin="2px 0", align_self="flex-start"
         )
         self._trouble = ipywidgets.HTML()
+        self.data = spoken.Data(self._figure)
         for name, control in self.controls.items():
             control.description = control.description or name.replace("_", " ")
             control.layout.width = (
@@ -195,6 +196,8 @@ class Explorer(ipywidgets.VBox):
                 self.image,
                 self._trouble,
                 ipywidgets.HTML(f"{_STYLE}<em>{escape(caption)}</em>"),
+                self.data,
+                spoken.Names(caption),
             ]
         )
         self.add_class("kd-explorer")
@@ -214,6 +217,7 @@ class Explorer(ipywidgets.VBox):
             raise
         if self._trouble.value:
             self._trouble.value = ""
+        self.data.refresh()
 
     def __repr__(self) -> str:
         names = ", ".join(control.description for control in self.controls.values())

@@ -44,9 +44,13 @@ class Compared(NamedTuple):
     about_interval: Complaint | None
 
 
-def judge_design(name: str, answer: Callable, laboratory: Rehearsal) -> Verdict:
-    """Run the answer in the rehearsal, then judge what it asked for and what it returned."""
-    outcome = observe(lambda function: function(laboratory), answer, ())
+def rehearse(answer: Callable, laboratory: Rehearsal) -> Outcome:
+    """Run the answer in the rehearsal, which keeps a record of what it asks for."""
+    return observe(lambda function: function(laboratory), answer, ())
+
+
+def judge_design(name: str, outcome: Outcome, laboratory: Rehearsal) -> Verdict:
+    """Judge what was returned, and what was asked for in the rehearsal."""
     if outcome.unfinished:
         message = "Nothing comes back yet: is there still a ... to fill in, or is the `return` missing?"
         return Verdict(name, UNFINISHED, message)

@@ -87,6 +87,14 @@ function render(view) {
       `‖mix‖ = ${norm(terms.total).toFixed(3)}   angle = ${degrees.toFixed(0)}°`;
   }
 
+  function data({ selected, temperature, alpha }) {
+    const terms = gradients(students[selected], teachers[selected], labels[selected], temperature, alpha);
+    const pushes = classes.map((one, index) => [one, ...Object.keys(TERMS).map((term) => (-terms[term][index]).toFixed(3))]);
+    const heads = ["class", ...Object.values(TERMS).map(({ title }) => title)];
+    const chosen = `label: ${classes[labels[selected]]}, T = ${temperature.toPrecision(3)}, α = ${alpha.toFixed(2)}`;
+    return [table(`Push on each logit of the student; ${chosen}`, heads, pushes)];
+  }
+
   function drawPlane(terms, alpha) {
     const [task, distill] = [norm(terms.task), norm(terms.distill)];
     const between = angle(terms.task, terms.distill);
@@ -109,7 +117,7 @@ function render(view) {
     alpha: { label: "alpha α", scale: linearScale(0, 1) },
     temperature: { label: "temperature T", scale: logScale(model.get("minimum"), model.get("maximum")) },
   };
-  return hero(view, { controls, charts: [chart, plane.chart], below: [numbers], draw });
+  return hero(view, { controls, charts: [chart, plane.chart], below: [numbers], draw, data });
 }
 
 export default { render };

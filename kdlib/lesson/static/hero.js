@@ -3,17 +3,19 @@
 /**
  * Lay out a hero and keep it in step with Python. Of each slider, `controls` holds label and scale by the name of
  * the trait that it moves. `draw(state)` runs at every move, and `drawImage(state)` before it where another image
- * is chosen. `charts` stand beside the image, `below` under it.
+ * is chosen. `charts` stand beside the image, `below` under it. `data(state)` are the tables of what is drawn.
  */
-function hero({ model, el }, { controls, charts, below = [], drawImage = () => {}, draw }) {
+function hero({ model, el }, { controls, charts, below = [], drawImage = () => {}, draw, data }) {
   const [images, names, labels, classes] = ["images", "names", "labels", "classes"].map((n) => model.get(n));
   const { state, send, follow } = sharedState(model, ["selected", ...Object.keys(controls)]);
   const picture = html("img", { class: "kd-picture" });
   const title = html("figcaption");
+  const numbers = dataBelow((place) => place.replaceChildren(...data(state)));
   const sliders = Object.entries(controls).map(([name, { label, scale }]) => {
     const onMove = (value) => {
       state[name] = value;
       draw(state);
+      numbers.refresh();
     };
     return { name, ...slider({ label, scale, onMove, onRest: send }) };
   });
@@ -34,13 +36,14 @@ function hero({ model, el }, { controls, charts, below = [], drawImage = () => {
     write(title, `label: ${classes[labels[state.selected]]}`);
     drawImage(state);
     draw(state);
+    numbers.refresh();
   }
 
   const row = (...parts) => html("div", { class: "kd-row" }, ...parts);
   const image = html("figure", { class: "kd-image" }, picture, title);
   const caption = html("p", { class: "kd-caption" }, model.get("caption"));
   const top = row(...sliders.map((control) => control.node));
-  el.append(html("div", { class: "kd-hero" }, top, row(image, ...charts), ...below, choices.node, caption));
+  el.append(html("div", { class: "kd-hero" }, top, row(image, ...charts), ...below, choices.node, caption, numbers.node));
   redraw();
   return follow(redraw);
 }

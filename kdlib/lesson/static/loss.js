@@ -116,7 +116,7 @@ function render(view) {
     for (const [role, logits] of [["teacher", teachers], ["student", students]])
       softmax(logits[selected], temperature).forEach((share, index) => {
         set(rows[index][role].bar, { width: tenths(share * WIDTH.soft) });
-        write(rows[index][role].number, `${(100 * share).toFixed(1)} %`);
+        write(rows[index][role].number, percent(share));
       });
   }
 
@@ -148,11 +148,30 @@ function render(view) {
     write(terms.lines.total.value, `= ${now.total.toFixed(2)}`);
   }
 
+  function data({ selected, temperature, alpha }) {
+    const [teacher, student] = [teachers, students].map((logits) => softmax(logits[selected], temperature));
+    const label = labels[selected];
+    const probabilities = classes.map((one, index) => [
+      one, percent(teacher[index]), percent(student[index]), index === label ? "yes" : "",
+    ]);
+    const now = lossTerms(students[selected], teachers[selected], label, temperature, alpha);
+    const parts = [
+      ["(1 − α) · CE(label), T = 1", ((1 - alpha) * now.task).toFixed(2)],
+      ["α · T² · KL(p ‖ q)", (alpha * now.distill).toFixed(2)],
+      ["loss", now.total.toFixed(2)],
+    ];
+    const chosen = `T = ${scale.write(temperature)}, α = ${alpha.toFixed(2)}`;
+    return [
+      table(`Label: ${classes[label]}, ${chosen}`, ["class", "teacher p", "student q", "label"], probabilities),
+      table(`The loss at ${chosen}`, ["term", "nats"], parts),
+    ];
+  }
+
   const controls = {
     temperature: { label: "temperature T", scale },
     alpha: { label: "alpha α", scale: linearScale(0, 1) },
   };
-  return hero(view, { controls, charts: [chart, terms.chart], drawImage, draw });
+  return hero(view, { controls, charts: [chart, terms.chart], drawImage, draw, data });
 }
 
 export default { render };

@@ -33,6 +33,11 @@ export function write(node, content) {
   if (node.textContent !== content) node.textContent = content;
 }
 
+/** A share of 1 in per cent. */
+export function percent(share) {
+  return `${(100 * share).toFixed(1)} %`;
+}
+
 /** A text of an SVG drawing. */
 export function text(content, attributes) {
   return svg("text", attributes, content);
@@ -79,6 +84,27 @@ export function slider({ label, scale, onMove, onRest }) {
     announce(value);
   };
   return { node: html("label", { class: "kd-slider" }, html("span", {}, label), range, readout), show };
+}
+
+/**
+ * A line that opens the data of a figure. `fill(place)` writes them into the page; it runs when they are opened, and
+ * at each `refresh()` while they are open: closed, they cost a slider nothing. Returns `{node, refresh}`.
+ */
+export function dataBelow(fill) {
+  const place = html("div", {});
+  const summary = html("summary", {}, "The data of this figure");
+  const node = html("details", { class: "kd-data", "data-lm-suppress-shortcuts": "true" }, summary, place);
+  const refresh = () => node.open && fill(place);
+  node.addEventListener("toggle", refresh);
+  return { node, refresh };
+}
+
+/** A table whose first column names its rows. */
+export function table(title, heads, rows) {
+  const row = ([name, ...cells]) =>
+    html("tr", {}, html("th", { scope: "row" }, name), ...cells.map((cell) => html("td", {}, cell)));
+  const head = html("tr", {}, ...heads.map((name) => html("th", { scope: "col" }, name)));
+  return html("table", {}, html("caption", {}, title), html("thead", {}, head), html("tbody", {}, ...rows.map(row)));
 }
 
 /** Equal moves of the slider add equal amounts. */

@@ -19,11 +19,15 @@ function render({ model, el }) {
   const { state, send, follow } = sharedState(model, ["indices"]);
   let shown = pictures[0];
 
+  const tables = model.get("tables") ?? []; // what an older version saved has none
+  const placeOf = () => state.indices.reduce((sum, index, axis) => sum * stops[axis].length + index, 0);
+  const data = dataBelow((below) => (below.innerHTML = tables[placeOf()]));
   const show = () => {
-    const place = state.indices.reduce((sum, index, axis) => sum * stops[axis].length + index, 0);
+    const place = placeOf();
     shown.classList.remove("kd-shown");
     shown = pictures[place];
     shown.classList.add("kd-shown");
+    data.refresh();
   };
   const sliders = stops.map((names, axis) =>
     slider({
@@ -43,7 +47,8 @@ function render({ model, el }) {
   const frame = html("div", { class: "kd-frames", style: `width: ${width}px` }, ...pictures);
   const caption = html("p", { class: "kd-caption" }, model.get("caption"));
   const controls = html("div", { class: "kd-row" }, ...sliders.map((control) => control.node));
-  el.append(html("div", { class: "kd-strip" }, controls, frame, caption));
+  const below = tables.some(Boolean) ? [data.node] : [];
+  el.append(html("div", { class: "kd-strip" }, controls, frame, caption, ...below));
   redraw();
   const unfollow = follow(redraw);
   return () => {

@@ -59,7 +59,7 @@ function render(view) {
     const soft = softmax(logits[selected], temperature);
     rows.forEach((row, index) => {
       set(row.soft, { width: tenths(soft[index] * WIDTH.soft) });
-      write(row.percent, `${(100 * soft[index]).toFixed(1)} %`);
+      write(row.percent, percent(soft[index]));
     });
     const nats = entropy(soft);
     const [cx, cy] = [curve.x(temperature), curve.y(nats)];
@@ -83,8 +83,17 @@ function render(view) {
     set(curve.line, { d: `M${points.join("L")}` });
   }
 
+  function data({ selected, temperature }) {
+    const soft = softmax(logits[selected], temperature);
+    const name = `${classes[labels[selected]]}, T = ${scale.write(temperature)}, entropy ${entropy(soft).toFixed(2)} nats`;
+    const rows = classes.map((one, index) => [
+      one, logits[selected][index].toFixed(2), index === labels[selected] ? "yes" : "", percent(soft[index]),
+    ]);
+    return [table(`Label: ${name}`, ["class", "logit z", "label", "softmax(z / T)"], rows)];
+  }
+
   const controls = { temperature: { label: "temperature T", scale } };
-  return hero(view, { controls, charts: [chart, curve.chart], drawImage, draw });
+  return hero(view, { controls, charts: [chart, curve.chart], drawImage, draw, data });
 }
 
 export default { render };

@@ -81,13 +81,16 @@ async function classify(blob, name) {
   current = { blob, name };
   const mine = ++request;
   find("answer").classList.add("waiting");
+  find("result").setAttribute("aria-busy", "true"); // a screen reader waits for the whole answer
   try {
     const answer = await ask(await shrunk(blob));
     if (mine === request) show(answer);
   } catch (error) {
     if (mine === request) complain(error.message);
   }
-  if (mine === request) find("answer").classList.remove("waiting");
+  if (mine !== request) return;
+  find("answer").classList.remove("waiting");
+  find("result").removeAttribute("aria-busy");
 }
 
 async function ask(blob) {
@@ -170,6 +173,7 @@ function card(model) {
   article.querySelector("ol").append(...model.predictions.slice(0, SHOWN).map(row));
   const seen = article.querySelector("img");
   seen.src = model.seen;
+  seen.alt = `The picture as ${model.name} saw it`;
   showPixels(seen);
   article.querySelector("figcaption").textContent = "its input";
   article.querySelector(".time").textContent = `${model.milliseconds.toFixed(1)} ms in the network`;
