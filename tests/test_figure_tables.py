@@ -280,6 +280,14 @@ def test_ticks_whose_names_are_their_places_are_numbers(drawn):
     assert only(other)[1] == [["name", "y"], ["0.5", 5], ["1", 6], ["4", 7]]
 
 
+def test_ticks_that_are_named_by_numbers(drawn):
+    figure, axes = drawn()
+    axes.plot([0, 1, 2], [5, 6, 7])
+    axes.set_xticks([0, 1, 2], [100, 300, 1000])
+    axes.set(xlabel="images", ylabel="errors")
+    assert only(figure)[1] == [["images", "errors"], ["100", 5], ["300", 6], ["1000", 7]]
+
+
 def test_what_is_not_finite_is_a_gap_and_what_is_hidden_is_left_out(drawn):
     figure, axes = drawn()
     axes.plot([1, 2, 3], [4, math.nan, 6])

@@ -113,9 +113,9 @@ def _is_number(name: str, place: float) -> bool:
     return bool(np.isclose(number, place) or np.isclose(number, 100 * place))
 
 
-def plain(text: str) -> str:
+def plain(text: object) -> str:
     """A label on one line, with formulas as words: "$\\alpha$ of $T^2$" becomes "alpha of T^2"."""
-    text = re.sub(r"\$([^$]*)\$", lambda formula: _plain_formula(formula[1]), text)
+    text = re.sub(r"\$([^$]*)\$", lambda formula: _plain_formula(formula[1]), str(text))  # ticks may be numbers
     return " ".join(text.replace("\\$", "$").split())
 
 

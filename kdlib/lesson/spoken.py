@@ -34,6 +34,7 @@ class Data(ipywidgets.VBox):
         self.tables = ipywidgets.HTML()
         self.button.observe(lambda change: self.refresh(), names="value")
         super().__init__([self.button, self.tables])
+        self.add_class("kd-data")
 
     def refresh(self) -> None:
         """Write the tables of the figure as it is now, or nothing while they are hidden."""
