@@ -45,6 +45,9 @@ class _RandomCropFlip:
     padding: int
     flip: bool
 
+    def __repr__(self) -> str:
+        return f"random_crop_flip(padding={self.padding}, flip={self.flip})"
+
     def __call__(self, images: Images) -> Images:
         batch, _, height, width = images.shape
         top, left = torch.randint(0, 2 * self.padding + 1, (2, batch, 1))
