@@ -62,7 +62,8 @@ def iterate_cells(
             worker once, where an argument in a cell would travel with every cell.
         workers: processes, of one thread each; by default one for each physical core. They stay for the next
             sweep for some minutes. 0 computes in this process, also on one thread.
-        client: a `dask.distributed.Client`, to compute on its workers instead.
+        client: a `dask.distributed.Client`, to compute on its workers instead. A cluster that has lost them all
+            is waited for, unless Dask's setting `distributed.scheduler.no-workers-timeout` sets an end to that.
         results: a file of JSON lines to which rows are appended as they come. Where it exists, cells that
             have a row there are not computed again; their rows come first. So a sweep that was stopped or
             killed goes on with the cells it had not finished. Cells that failed are tried again.
