@@ -427,7 +427,8 @@ print(f"difference on test: {plots.points(difference)}")
 #   letters. No figure relies on telling red from green.
 # - **Without a browser.** `kdlib run` executes all lessons, or those you name, and writes an HTML page for each,
 #   and a table of what passed. `kdlib run notebooks/00_start_here.ipynb --profile ci` is the quickest try.
-# - **Solved.** The folder `notebooks/solutions` has every lesson with its exercises solved.
+# - **Solved.** The folder `solutions` has every lesson with its exercises solved: in a checkout it lies in
+#   `notebooks`, otherwise beside your copies of the lessons.
 
 # %% [markdown]
 # ## Glossary

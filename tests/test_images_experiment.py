@@ -25,6 +25,7 @@ def test_every_arm_is_measured_for_every_seed():
         "judges": 100,
         "epochs": 1,
         "teacher_epochs": 1,
+        "scratch_epochs": 1,
         "views": 2,
         "seen": 32,
     }

@@ -177,9 +177,10 @@ def test_the_recorded_picture_is_shown_with_the_command_that_makes_it(monkeypatc
     for module in (served_page, figures):
         monkeypatch.setattr(module, "display", lambda data, **rest: shown.append(data))
     served_page.picture()
-    figure, caption = shown
+    figure, caption, table = shown
     assert figure["image/png"] == served_page.PICTURE.read_bytes()
     assert f"`{served_page.MAKER}`" in caption["text/markdown"]
+    assert "<summary>" in table["text/html"] and 'scope="row">Shirt<' in table["text/html"]
     assert (ROOT / served_page.MAKER.split()[1]).is_file()
     monkeypatch.setattr(served_page, "PICTURE", tmp_path / "page.png")
     with pytest.raises(FileNotFoundError, match=r"page\.png; make it by: python tools/picture_of_page\.py"):

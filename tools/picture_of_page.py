@@ -2,8 +2,9 @@
 
     python tools/picture_of_page.py
 
-Starts `kdlib serve` with a model of the shelf, presses one of the page's samples in chromium, waits for the answer and
-writes kdlib/assets/pictures/page.png. Needs chromium (Debian: apt-get install chromium) and playwright.
+Starts `kdlib serve` with a model of the shelf, presses one of the page's samples in chromium and waits for the answer.
+Writes kdlib/assets/pictures/page.png, and beside it page.csv with what stands in the answer. Needs chromium (Debian:
+apt-get install chromium) and playwright.
 """
 
 import io
@@ -11,6 +12,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import pandas
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
@@ -19,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 from kdlib import _files  # noqa: E402
 from kdlib.deploy import shelf  # noqa: E402
 from kdlib.deploy.webapp import background  # noqa: E402
-from kdlib.lesson.served_page import HEIGHT, PICTURE, WIDTH  # noqa: E402
+from kdlib.lesson.served_page import ANSWER, HEIGHT, PICTURE, WIDTH  # noqa: E402
 
 MODEL, SAMPLE = "distilled-int8", "Shirt"  # a class that the model is not sure of
 COLOURS = 64  # the page has few, and a picture of 24 bits a pixel would take three times the bytes
@@ -33,15 +35,16 @@ def main() -> None:
     with sync_playwright() as playwright:
         local = ["--no-sandbox", "--no-proxy-server"]
         browser = playwright.chromium.launch(executable_path=chromium, args=local)
-        screenshot = taken(browser, server.address)
+        screenshot, answer = taken(browser, server.address)
         browser.close()
     server.stop()
     _files.write(PICTURE, packed(screenshot))
+    _files.write(ANSWER, answer.to_csv(index=False).encode())
     print(f"written: {PICTURE.relative_to(ROOT)}, {PICTURE.stat().st_size / 1000:.0f} kB")
 
 
-def taken(browser: Browser, address: str) -> bytes:
-    """A PNG of the whole page at this address with its answer to the sample."""
+def taken(browser: Browser, address: str) -> tuple[bytes, pandas.DataFrame]:
+    """A PNG of the whole page at this address with its answer to the sample, and the words of the answer."""
     page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
     page.goto(address)
     page.get_by_role("button", name=SAMPLE, exact=True).click()
@@ -50,8 +53,9 @@ def taken(browser: Browser, address: str) -> bytes:
     page.evaluate("() => document.activeElement.blur()")
     page.wait_for_function("() => [...document.images].every((image) => image.complete)")
     screenshot = page.screenshot(animations="disabled", full_page=True)
+    columns = {name: page.locator(f"#answers .{name}").all_inner_texts() for name in ("label", "percent")}
     page.close()
-    return screenshot
+    return screenshot, pandas.DataFrame(columns).rename(columns={"label": "class", "percent": "probability"})
 
 
 def packed(screenshot: bytes) -> bytes:

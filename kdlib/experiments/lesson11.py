@@ -35,13 +35,16 @@ SIZE, SEEN = 48, 64  # pixels of the student, and of a teacher that knows ImageN
 STUDENT, TEACHER = "tiny-cnn", "mobilenet_v2"
 VIEWS, EPOCHS, RATE, TEMPERATURE, ALPHA = 6, 96, 0.02, 4.0, 0.9
 HEAD_EPOCHS, TEACHER_EPOCHS, TEACHER_RATE = 30, 12, 3e-3
+SCRATCH_EPOCHS = 48  # of the same network without ImageNet: four times as many, and all of it from the first
 IMAGES, MORE = 300, 1200  # files of a folder, and unsorted ones
 SEEDS, JUDGES, UNSORTED = range(10), 1000, 2000  # where the seeds of the other folders begin
 
 LABELS, LONGER = "labels", "labels, three times as long"
 DISTILLED, UNLABELLED = "distilled", "distilled, with unsorted photographs"
 UNTRAINED, LIKE_ITSELF = "an untrained teacher, with these", "a teacher of labels alone, with these"
+FROM_SCRATCH = "the same network without ImageNet, with these"
 FED_BY_STUDENTS = "a teacher fed by the student's mean and std, with these"
+SCRATCH_ITSELF = "the same network without ImageNet"
 ITSELF, STUDENTS, NOTHING, REVERSED = (
     "the teacher", "the teacher, by the student's mean and std", "the teacher, not normalised",
     "the teacher, blue for red",
@@ -84,6 +87,7 @@ def accuracies(
     judges: int = 700,
     epochs: int = EPOCHS,
     teacher_epochs: int = TEACHER_EPOCHS,
+    scratch_epochs: int = SCRATCH_EPOCHS,
     views: int = VIEWS,
     seen: int = SEEN,
 ) -> dict[str, float]:
@@ -99,18 +103,16 @@ def accuracies(
         LONGER: student(dataset.train, None, 3 * epochs, seed, views=views),
         DISTILLED: student(dataset.train, teacher, epochs, seed, views=views),
     }
-    nobody = teachers.pretrained(
-        TEACHER, classes=len(dataset.classes), weights="untrained", size=seen, seed=seed
-    )
+    nobody, scratch = (from_scratch(dataset.train, epochs, seed, seen=seen) for epochs in (0, scratch_epochs))
     guides = {
-        UNLABELLED: teacher, UNTRAINED: teachers.freeze(nobody), FED_BY_STUDENTS: ways[STUDENTS],
-        LIKE_ITSELF: students[LONGER],
+        UNLABELLED: teacher, UNTRAINED: nobody, FED_BY_STUDENTS: ways[STUDENTS],
+        LIKE_ITSELF: students[LONGER], FROM_SCRATCH: scratch,
     }  # fmt: skip
     for arm, guide in guides.items():
         students[arm] = student(pool, predicted(guide, pool), shorter, seed)
     return {
         arm: metrics.accuracy(network, judge)
-        for arm, network in (students | {ITSELF: teacher} | ways).items()
+        for arm, network in (students | {ITSELF: teacher, SCRATCH_ITSELF: scratch} | ways).items()
     }
 
 
@@ -200,6 +202,17 @@ def trained_teacher(
         network, split, head_epochs=HEAD_EPOCHS, epochs=epochs, learning_rate=TEACHER_RATE, seed=seed,
         augment=augmentation(), progress=False,
     )  # fmt: skip
+    return teachers.freeze(network)
+
+
+def from_scratch(split: ImageSplit, epochs: int, seed: int, *, seen: int = SEEN) -> teachers.FrozenTeacher:
+    """The same network with weights that know nothing, trained from the labels for so many epochs."""
+    network = teachers.pretrained(TEACHER, classes=_classes(split), weights="untrained", size=seen, seed=seed)
+    if epochs:
+        training.train(
+            network, split, epochs=epochs, learning_rate=TEACHER_RATE, seed=seed, augment=augmentation(),
+            progress=False,
+        )  # fmt: skip
     return teachers.freeze(network)
 
 

@@ -5,7 +5,7 @@ from html import escape
 import pandas
 from matplotlib.figure import Figure
 
-from kdlib.lesson.figure_tables import everything, thinned
+from kdlib.lesson.figure_tables import Tables, everything, thinned
 
 MOST_BYTES = 20_000
 _ROWS = (200, 100, 50, 25, 12, 6, 3)
@@ -28,7 +28,11 @@ def of(figure: Figure, *, most_bytes: int = MOST_BYTES, opened: bool = False) ->
         most_bytes: the tables are thinned until the HTML is no larger, or they have three rows.
         opened: leave out the line that opens the tables.
     """
-    found = everything(figure)
+    return of_tables(everything(figure), most_bytes=most_bytes, opened=opened)
+
+
+def of_tables(found: Tables, *, most_bytes: int = MOST_BYTES, opened: bool = False) -> tuple[str, str]:
+    """As `of`, for tables that were read from elsewhere."""
     for rows in _ROWS:
         shown = _TABLES.format("".join(_table(title, table) for title, table in thinned(found, rows)))
         html = shown if opened else _FOLDED.format(shown)

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from kdlib.lesson import figure_html
+from kdlib.lesson import figure_html, figure_tables
 from kdlib.lesson.palette import COLOURS, PALETTE
 from kdlib.lesson.watching import somebody_watches
 
@@ -111,14 +111,18 @@ def show(figure: Figure, caption: str) -> None:
 
 
 def picture(figure: Figure, caption: str) -> tuple[dict, dict]:
-    """Data and metadata with which Jupyter displays the figure.
+    """Data and metadata with which Jupyter displays the figure; see `displayed`."""
+    with style():
+        return displayed(png(figure), round(figure.get_figwidth() * 100), caption)
+
+
+def displayed(content: bytes, width: int, caption: str) -> tuple[dict, dict]:
+    """Data and metadata with which Jupyter displays a PNG, so many pixels wide.
 
     JupyterLab drops the alternative text of a PNG, and keeps that of an image in HTML, which GitHub may not show:
     where somebody watches it is the latter, elsewhere (what is committed, pages, papermill) the former.
     """
-    with style():
-        content = png(figure)
-    width, words = round(figure.get_figwidth() * 100), f"Figure: {caption}"
+    words = f"Figure: {caption}"
     if not somebody_watches():
         metadata = {"image/png": {"alt": caption, "width": width}}
         return {"image/png": content, "text/plain": words}, metadata
@@ -136,7 +140,12 @@ def show_caption(caption: str) -> None:
 
 def show_data(figure: Figure) -> None:
     """Display the data of a figure that has been drawn as tables, which one click opens; nothing if it has none."""
-    html, words = figure_html.of(figure)
+    show_tables(figure_tables.everything(figure))
+
+
+def show_tables(found: figure_tables.Tables) -> None:
+    """Display tables, (title, table) each, below a line that opens them; nothing if there are none."""
+    html, words = figure_html.of_tables(found)
     if html:
         display({"text/html": html, "text/plain": words}, raw=True)
 

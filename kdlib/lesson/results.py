@@ -10,6 +10,7 @@ An experiment is a function without required arguments that returns a table. It 
 table to the lesson, and `provenance` the line that says where it comes from.
 """
 
+import functools
 import hashlib
 import importlib
 import inspect
@@ -113,7 +114,7 @@ def read(name: str) -> pandas.DataFrame:
             f"the recorded result {name!r} is damaged: the table has sha256 {digest}, its manifest says "
             f"{description['sha256']}. Restore the files, or record them again: {description['command']}"
         )
-    frame = _parse(content)
+    frame = _parsed_once(content).copy()  # whoever reads it may change it
     frame.attrs = description
     return frame
 
@@ -199,6 +200,11 @@ def _record(name: str, function: Experiment) -> dict[str, Any]:
     _files.write(FOLDER / f"{name}.csv", content)
     _files.write(FOLDER / f"{name}.json", (json.dumps(description, indent=2) + "\n").encode())
     return description
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed_once(content: bytes) -> pandas.DataFrame:
+    return _parse(content)
 
 
 def _parse(content: bytes) -> pandas.DataFrame:

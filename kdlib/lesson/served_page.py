@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import ipywidgets
+import pandas
 from IPython.display import display
 
 from kdlib.lesson import figures
 
 PICTURE = Path(__file__).parents[1] / "assets" / "pictures" / "page.png"
+ANSWER = PICTURE.with_name("page.csv")  # what the picture shows of it
 MAKER = "python tools/picture_of_page.py"
 WIDTH, HEIGHT = 900, 620  # in pixels
 
@@ -36,7 +38,9 @@ class ServedPage(ipywidgets.VBox):
     def __init__(self, server: Any):
         for name in ("address", "status", "stop"):
             if not hasattr(server, name):
-                raise TypeError(f"server must have .address, .status and .stop(), got {server!r} without .{name}")
+                raise TypeError(
+                    f"server must have .address, .status and .stop(), got {server!r} without .{name}"
+                )
         if not str(server.address).startswith(("http://", "https://")):
             raise ValueError(f"server.address must begin with http:// or https://, got {server.address!r}")
         self._server = server
@@ -74,7 +78,7 @@ class ServedPage(ipywidgets.VBox):
 
 
 def picture() -> None:
-    """Display the recorded picture of the page, for readers without a kernel, and the line below it.
+    """Display the recorded picture of the page, for readers without a kernel, the line below it, and its answer.
 
     Raises:
         FileNotFoundError: the picture has not been made.
@@ -82,6 +86,7 @@ def picture() -> None:
     if not PICTURE.is_file():
         raise FileNotFoundError(f"there is no picture at {PICTURE}; make it by: {MAKER}")
     caption = f"the page, asked about one of its own samples; taken by `{MAKER}`."
-    data = {"image/png": PICTURE.read_bytes(), "text/plain": f"Figure: {caption}"}
-    display(data, metadata={"image/png": {"alt": caption, "width": WIDTH}}, raw=True)
+    data, metadata = figures.displayed(PICTURE.read_bytes(), WIDTH, caption)
+    display(data, metadata=metadata, raw=True)
     figures.show_caption(caption)
+    figures.show_tables([("What the page answers", pandas.read_csv(ANSWER))])
