@@ -22,7 +22,7 @@ def write(path: Path, content: bytes | Callable[[BinaryIO], None]) -> Path:
         OSError: the folder cannot be written; an older file is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
+    partial = path.with_name(f"{path.name[:40]}.{os.getpid()}-{threading.get_ident()}.partial")
     try:
         with open(partial, "wb") as file:
             if callable(content):

@@ -347,6 +347,99 @@ def test_notebooks_of_one_name_have_pages_of_their_own(tmp_path):
     assert len({*pages}) == len(pages) and all(page.suffix == ".html" for page in pages)
 
 
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ["M\udcfcller.ipynb"],
+        [f"{'a' * 240}.ipynb", f"{'a' * 239}b.ipynb"],
+        ["a.ipynb", "a.html/b.ipynb"],
+        ["../../other/a.ipynb", "b.ipynb"],
+        ["../class.ipynb", "b.ipynb"],
+    ],
+)
+def test_whatever_a_notebook_is_called_it_has_a_page_among_those_of_the_learners(tmp_path, paths):
+    graded = [grader.Graded(path, tmp_path / "deep" / "handed" / path, lesson="00") for path in paths]
+    for one in graded:
+        one.add("share_correct", judging.CORRECT, "")
+    summary = report.write_pages(grader.Class(graded, {"00": []}), tmp_path / "out")
+    pages = [path for path in (tmp_path / "out").rglob("*.html") if path != summary]
+    assert len(pages) == len(paths) and all(tmp_path / "out" / "learners" in page.parents for page in pages)
+    assert not [*tmp_path.rglob("*.partial")] and not (tmp_path / "other").exists()
+
+
+# ------------------------------------------------------------------ the process that runs notebooks
+
+STAND_IN = """
+import sys
+from kdlib.grading import nursery
+nursery.send(sys.stdout.buffer, {"walls": [False, False]})
+while (request := nursery.receive(sys.stdin.buffer)) and not request["fatal"]:
+    nursery.send(sys.stdout.buffer, {"ticket": request["ticket"], "used": 0, "filling": request["filling"]})
+"""
+
+
+def graded_by_a_stand_in(
+    monkeypatch, requests: dict[str, list[dict]]
+) -> tuple[list[str], dict[str, list[dict]]]:
+    """Grade with made-up requests: what was reported, and by notebook the replies."""
+    replies: dict[str, list[dict]] = {}
+
+    def start(module):
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        return subprocess.Popen(
+            [sys.executable, "-c", STAND_IN], cwd=made.CHECKOUT, start_new_session=True, **pipes
+        )
+
+    def steps(grading, one):
+        for request in requests[one.notebook]:
+            replies.setdefault(one.notebook, []).append((yield {"fatal": False, "filling": "", **request}))
+
+    monkeypatch.setattr(grader.processes, "start", start)
+    monkeypatch.setattr(grader._Grading, "_steps", steps)
+    said: list[str] = []
+    with grader._Grading(1, 500, said.append) as grading:
+        grading.run({name: Path(name) for name in requests}, jobs=2)
+    return said, replies
+
+
+@needs_fork
+def test_an_answer_that_ends_the_process_of_all_loses_nobody_elses_request(monkeypatch):
+    requests = {"a": [{}, {}, {}], "b": [{"fatal": True}, {}], "c": [{}, {"fatal": True}]}
+    said, replies = graded_by_a_stand_in(monkeypatch, requests)
+    ended = {name: ["ended" in reply for reply in found] for name, found in replies.items()}
+    assert ended == {"a": [False, False, False], "b": [True, False], "c": [False, True]}
+    assert sorted(line[:2] for line in said[-3:]) == ["a:", "b:", "c:"]
+
+
+@needs_fork
+def test_large_requests_and_large_replies_do_not_wait_for_each_other(monkeypatch):
+    filling = "x" * 2_000_000  # far beyond what a pipe holds
+    _, replies = graded_by_a_stand_in(monkeypatch, {name: [{"filling": filling}] * 3 for name in "abc"})
+    assert [[len(reply["filling"]) for reply in found] for found in replies.values()] == [[2_000_000] * 3] * 3
+
+
+@needs_fork
+def test_an_adapted_course_and_an_interrupt_leave_the_table_whole(monkeypatch, tmp_path):
+    course_notebook = made.lesson("00")
+    course_notebook["cells"] = course_notebook["cells"][:4]  # the teacher's has no exercises
+    made.write(tmp_path / "course" / "notebooks" / "00_start_here.ipynb", json.dumps(course_notebook))
+    monkeypatch.setattr(grader.course, "checkout", lambda: tmp_path / "course")
+    for name in ("anna.ipynb", "bert.IPYNB"):
+        made.write(tmp_path / "class" / name, made.notebook(made.RIGHT))
+
+    def interrupted_after_the_first(words):
+        if "anna.ipynb:" in words:
+            raise KeyboardInterrupt
+
+    found = grader.grade([tmp_path / "class"], jobs=1, report=interrupted_after_the_first)
+    anna, bert = found.graded
+    assert (
+        found.interrupted
+        and {row.exercise: row.status for row in anna.rows}["share_correct"] == judging.CORRECT
+    )
+    assert [(row.status, "interrupted" in row.mistake) for row in bert.rows] == [(judging.DID_NOT_RUN, True)]
+
+
 # ------------------------------------------------------------------ the command
 
 
@@ -393,14 +486,18 @@ def test_the_command_grades_a_folder(tmp_path, capsys):
     "arguments, words",
     [
         (["absent.ipynb", "--csv", "g.csv"], "there is no 'absent.ipynb'"),
-        ([".", "--csv", "g.csv"], "no notebook was found"),
+        (["empty", "--csv", "g.csv"], "no notebook was found"),
         (["a.ipynb"], "--csv FILE"),
         (["--csv", "g.csv"], "name notebooks"),
-        (["a.ipynb", "--csv", "g.csv", "--jobs", "0"], "jobs must be at least 1, got 0"),
+        (["a.ipynb", "--csv", "g.csv", "--jobs", "0"], "jobs must be at least 1 and finite, got 0"),
         (["a.ipynb", "--csv", "g.csv", "--seconds", "0"], "seconds must be at least 1"),
-        (["a.ipynb", "--csv", "g.csv", "--memory", "5"], "memory must be at least 300, got 5"),
+        (["a.ipynb", "--csv", "g.csv", "--seconds", "nan"], "and finite, got nan"),
+        (["a.ipynb", "--csv", "g.csv", "--seconds", "inf"], "and finite, got inf"),
+        (["a.ipynb", "--csv", "."], "--csv . is a folder"),
+        (["a.ipynb", "--csv", "g.csv", "--memory", "5"], "memory must be at least 300 and finite, got 5"),
         (["a.ipynb", "--otter", "out", "00"], "grades nothing"),
         (["--otter", "out", "99"], "there is no lesson '99'"),
+        (["--otter", ".", "00"], "00_start_here.ipynb is there, and not from an assignment"),
     ],
 )
 @needs_fork
@@ -408,6 +505,8 @@ def test_bad_options_are_told_in_a_sentence(tmp_path, monkeypatch, capsys, argum
     monkeypatch.chdir(tmp_path)
     if "a.ipynb" in arguments:
         made.write(tmp_path / "a.ipynb", made.notebook())
+    made.write(tmp_path / "00_start_here.ipynb", "{}")
+    (tmp_path / "empty").mkdir()
     assert cli.main(["grade", *arguments]) == 2
     assert words in capsys.readouterr().err
 
@@ -437,7 +536,7 @@ with tempfile.TemporaryDirectory() as folder:
     pid = os.fork()
     if pid == 0:
         protection.enter(
-            protection.Walls(False, False), work, Path(folder), seconds=5, memory=500, number=0, keep=(away,)
+            protection.Walls(False, False), work, Path(folder), seconds=5, memory=500, keep=(away,)
         )
     print(os.read(near, 100).decode())
     while len(list(processes.tree(pid))) < 3:

@@ -12,6 +12,8 @@ from kdlib.grading import grader, protection
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "fork"), reason="notebooks are graded where processes can be forked"
 )
+# Where nothing holds them back they would end, or delete, what belongs to whoever runs the tests.
+DANGEROUS = ("kill_parent.ipynb", "kill_all.ipynb", "files.ipynb")
 SECRET = "what a neighbour has written"
 EXERCISES = 4  # of lesson 00
 
@@ -19,7 +21,7 @@ EXERCISES = 4  # of lesson 00
 def notebooks() -> dict[str, str | bytes]:
     """By file name, what is handed in. All but the last answer of lesson 00 are left out, which costs no time."""
     note, inside, outside = made.notebook, made.inside, made.outside
-    return {
+    found = {
         "honest.ipynb": note(made.RIGHT),
         "mistaken.ipynb": note(made.WRONG),
         "fork_bomb.ipynb": note(outside(made.FORK_BOMB)),
@@ -76,6 +78,9 @@ def notebooks() -> dict[str, str | bytes]:
         "essay.ipynb": note("x = 1", title="# My essay"),
         "bytes.ipynb": bytes(range(256)) * 10,
     }
+    walls = protection.find()
+    held = walls.namespaces or walls.other_user
+    return {name: content for name, content in found.items() if held or name not in DANGEROUS}
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +106,8 @@ def graded(tmp_path_factory):
 
 
 def first(graded, name: str) -> grader.Row:
+    if f"{name}.ipynb" in DANGEROUS and f"{name}.ipynb" not in graded[0]:
+        pytest.skip("no walls here: it would harm whoever runs the tests")
     rows = graded[0][f"{name}.ipynb"]
     assert rows[0].exercise == "share_correct" and len(rows) == EXERCISES, rows
     assert {row.status for row in rows[1:]} == {"not done yet"}
@@ -186,12 +193,12 @@ def test_the_walls_that_are_in_force_are_said_and_hold(graded):
     walls = protection.find()
     assert sum(words.startswith("in force:") for words in said) >= 1
     assert neighbour.read_text() == SECRET
-    mistakes = {
-        name: first(graded, name).mistake for name in ("network", "neighbour", "kill_parent", "kill_all")
-    }
     if not walls.namespaces:
         assert any(words.startswith("NOT in force: no network") for words in said)
         return
+    mistakes = {
+        name: first(graded, name).mistake for name in ("network", "neighbour", "kill_parent", "kill_all")
+    }
     assert sys.platform == "linux" and not any(words.startswith("NOT") for words in said)
     assert "Network is unreachable" in mistakes["network"]
     assert "FileNotFoundError" in mistakes["neighbour"] and SECRET not in str(graded[0])

@@ -66,6 +66,8 @@ def _grade(options: argparse.Namespace) -> int:
     from kdlib.grading import grader, report
 
     grader.find(options.notebooks)
+    if Path(options.csv).is_dir():
+        raise ValueError(f"--csv {options.csv} is a folder: name the file of the table")
     for target in filter(None, (Path(options.csv).parent, options.html)):
         _files.writable_folder(Path(target))  # before the long computation
     graded = grader.grade(
@@ -76,4 +78,4 @@ def _grade(options: argparse.Namespace) -> int:
     print(f"\n{report.summary(graded)}\n\nwritten: {options.csv}")
     if options.html:
         print(f"written: {report.write_pages(graded, Path(options.html))}, and a page for each notebook")
-    return 0
+    return 130 if graded.interrupted else 0

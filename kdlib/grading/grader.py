@@ -1,14 +1,17 @@
 """Grades what a class has handed in: each answer of each notebook runs apart, and is judged here."""
 
 import contextlib
+import math
 import os
+import queue
 import subprocess
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import torch
 
@@ -53,10 +56,12 @@ class Class:
     Attributes:
         graded: in the order in which the notebooks were named.
         questions: for each lesson its questions of `predict`, with options, measured value and answer.
+        interrupted: by Ctrl-C; what was not done then has a row that says so.
     """
 
     graded: list[Graded]
     questions: dict[str, list[dict[str, Any]]]
+    interrupted: bool = False
 
     @property
     def rows(self) -> list[Row]:
@@ -78,14 +83,14 @@ def grade(
 
     Raises:
         FileNotFoundError: one of them does not exist; nothing has run.
-        ValueError: there are none, or a limit is too small; nothing has run.
+        ValueError: there are none, or a limit is too small or no number; nothing has run.
         OSError: the process that runs notebooks did not start.
     """
     paths = find(notebooks)
     jobs = (os.cpu_count() or 1) if jobs is None else jobs
     for name, value, least in (("jobs", jobs, 1), ("seconds", seconds, 1), ("memory", memory, 300)):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
+        if not least <= value < math.inf:
+            raise ValueError(f"{name} must be at least {least} and finite, got {value}")
     with _Grading(seconds, memory, report) as grading:
         return grading.run(paths, jobs)
 
@@ -100,7 +105,7 @@ def find(notebooks: Sequence[str | Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for given in map(Path, notebooks):
         if given.is_dir():
-            inside = sorted(given.rglob("*.ipynb"))
+            inside = sorted(path for path in given.rglob("*") if path.suffix.lower() == ".ipynb")
             files = [
                 path
                 for path in inside
@@ -141,7 +146,11 @@ class _Grading:
 
     def _start(self) -> None:
         self.process = processes.start("kdlib.grading.nursery")
-        first = nursery.receive(self.process.stdout)
+        self.replies: queue.SimpleQueue = queue.SimpleQueue()
+        # Where both sides wrote and neither read, two full pipes would stop them for ever.
+        self.reader = threading.Thread(target=_read, args=(self.process.stdout, self.replies), daemon=True)
+        self.reader.start()
+        first = self.replies.get()
         if first is None:
             raise OSError(
                 f"the process that runs notebooks did not start (exit status {self.process.wait()})"
@@ -155,18 +164,26 @@ class _Grading:
         except subprocess.TimeoutExpired:
             processes.end(self.process.pid)
             self.process.wait()
+        self.reader.join()
         self.process.stdout.close()
 
     def run(self, paths: dict[str, Path], jobs: int) -> Class:
         graded = [Graded(name, path) for name, path in paths.items()]
         waiting, active = deque(graded), {}
-        while waiting or active:
-            while waiting and len(active) < jobs:
-                one = waiting.popleft()
-                one.seconds = -time.monotonic()
-                self._go_on(active, one, self._steps(one), None)
-            if active:
-                self._take(active)
+        try:
+            while waiting or active:
+                while waiting and len(active) < jobs:
+                    one = waiting.popleft()
+                    one.seconds = -time.monotonic()
+                    self._go_on(active, one, self._steps(one), None)
+                if active:
+                    self._take(active)
+        except KeyboardInterrupt:
+            unfinished = [one for one in graded if one.seconds < 0] + [*waiting]
+            for one in unfinished:
+                one.rows, one.seconds = [], 0.0
+                one.add("", judging.DID_NOT_RUN, "The grading was interrupted before this notebook was done.")
+            return Class(graded, self.questions, interrupted=True)
         return Class(graded, self.questions)
 
     # -------------------------------------------------------------- requests and replies
@@ -190,7 +207,7 @@ class _Grading:
             nursery.send(self.process.stdin, request)
 
     def _take(self, active: dict) -> None:
-        reply = nursery.receive(self.process.stdout)
+        reply = self.replies.get()
         if reply is None:
             self._start_again(active)
             return
@@ -199,18 +216,22 @@ class _Grading:
 
     def _start_again(self, active: dict) -> None:
         """Where there are no namespaces an answer can end the process that runs it: find out which one it was."""
-        suspects = list(active.items())
+        suspects = list(active.values())
         active.clear()
-        for ticket, (one, steps, request) in suspects:
-            self._stop()
-            self._start()
+        ended = {"ended": "It ended the process that runs the notebooks.", "used": 0}
+        replies = []
+        for _, _, request in suspects:
+            self._restart()
             self._send(request)
-            ended = {"ticket": ticket, "ended": "It ended the process that runs the notebooks.", "used": 0}
-            reply = nursery.receive(self.process.stdout) or ended
-            if reply is ended:
-                self._stop()
-                self._start()
+            replies.append(self.replies.get() or ended)
+        self._restart()
+        # Only now, when all were tried, may any of them go on: a request sent before would have been lost.
+        for (one, steps, _), reply in zip(suspects, replies, strict=True):
             self._go_on(active, one, steps, reply)
+
+    def _restart(self) -> None:
+        self._stop()
+        self._start()
 
     def _tell(self, one: Graded) -> None:
         counts = [f"{sum(row.status == status for row in one.rows)} {status}" for status in judging.STATUSES]
@@ -225,7 +246,10 @@ class _Grading:
     def _held(self, reply: dict[str, Any]) -> dict[str, Any]:
         if "content" not in reply:
             return {"problem": reply.get("ended") or reply["forged"]}
-        return wire.parse(reply["content"].encode())
+        try:
+            return wire.parse(reply["content"].encode())
+        except wire.Forged as error:
+            return {"problem": str(error)}
 
     def _steps(self, one: Graded) -> Steps:
         """Find out what the notebook holds, then run and judge its answers, one after the other."""
@@ -253,9 +277,19 @@ class _Grading:
         folder = course.checkout() or course.packaged()
         path = next(folder.glob(f"notebooks/{lesson}_*.ipynb"), None) if folder else None
         held = self._held((yield self._plan(path))) if path else {"predictions": [], "answers": {}}
-        self.questions[lesson] = held["predictions"]
-        cells = {name: found["pieces"][-1][0] for name, found in held["answers"].items()}
+        # A teacher may have taken exercises out of it, or left it unreadable.
+        self.questions[lesson] = held.get("predictions", [])
+        answers = held.get("answers", {})
+        cells = {name: found["pieces"][-1][0] for name, found in answers.items() if found.get("pieces")}
         self.lessons[lesson].sort(key=lambda name: cells.get(name, 0))
+
+
+def _read(stream: BinaryIO, replies: queue.SimpleQueue) -> None:
+    """Take replies as they come, and None at their end."""
+    reply: dict[str, Any] | None = {}
+    while reply is not None:
+        reply = nursery.receive(stream)
+        replies.put(reply)
 
 
 def _sentence(text: str) -> str:

@@ -50,11 +50,13 @@ def write(folder: Path, lesson: str) -> list[Path]:
         The files.
 
     Raises:
-        ValueError: there is no such lesson.
+        ValueError: there is no such lesson, or the folder holds somebody's own notebook of it.
         FileNotFoundError: the course's notebooks are not here.
         OSError: the folder cannot be written.
     """
     source = course.find(lesson, course.lessons(course.checkout() or course.require_repository()))
+    if (folder / source.name).exists() and not (folder / "tests").is_dir():
+        raise ValueError(f"{folder / source.name} is there, and not from an assignment: name an empty folder")
     notebook = nbformat.read(source, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -62,7 +64,7 @@ def write(folder: Path, lesson: str) -> list[Path]:
     names = [name for name in exercises.names() if exercises.get(name).lesson == source.name[:2]]
     contents = {
         source.name: nbformat.writes(notebook) + "\n",
-        "requirements.txt": f"kdlib[lab]=={kdlib.__version__}\n",
+        "requirements.txt": f"kdlib[lab,deploy]=={kdlib.__version__}\n",
         **{f"tests/{name}.py": _TEST.format(name=name, code=_CODE.format(name=name)) for name in names},
     }
     return [_files.write(folder / name, text.encode()) for name, text in contents.items()]

@@ -34,7 +34,7 @@ def end(pid: int) -> None:
             os.killpg(pid, signal.SIGKILL)
         alive = [one for one in tree(pid) if not has_ended(one.pid)]
         for one in alive:
-            with contextlib.suppress(psutil.NoSuchProcess):
+            with contextlib.suppress(psutil.Error):
                 one.kill()
         if not alive:
             return

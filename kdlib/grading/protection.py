@@ -93,7 +93,7 @@ def _holds(walls: Walls) -> bool:
     with tempfile.TemporaryDirectory(prefix="kdlib-grade-") as folder:
         pid = os.fork()
         if pid == 0:
-            enter(walls, look, Path(folder), seconds=10, memory=1000, number=0, keep=())
+            enter(walls, look, Path(folder), seconds=10, memory=1000, keep=())
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
@@ -107,8 +107,7 @@ def adopt_orphans() -> None:
 
 
 def enter(
-    walls: Walls, work: Callable[[], None], folder: Path, *, seconds: float | int, memory: int, number: int,
-    keep: tuple[int, ...],
+    walls: Walls, work: Callable[[], None], folder: Path, *, seconds: float | int, memory: int, keep: tuple[int, ...],
 ) -> NoReturn:  # fmt: skip
     """In a process that was just forked: do the work behind the walls, and end.
 
@@ -118,7 +117,6 @@ def enter(
         folder: an empty one, in which the work may write where there are no namespaces.
         seconds: of computing, after which the kernel ends a process that nobody else has ended.
         memory: in MB, beyond what the process has when it begins.
-        number: tells those apart that run at the same time.
         keep: file descriptors that stay open; all others are closed.
     """
     try:
@@ -128,7 +126,7 @@ def enter(
         _die_with_parent()
         for kind in (signal.SIGINT, signal.SIGTERM):
             signal.signal(kind, signal.SIG_DFL)
-        user = 1_900_000_000 + os.getpid() * 64 + number % 64  # nobody's: no two at a time have the same one
+        user = 1_900_000_000 + os.getpid()  # nobody's: no two at a time have the same one
         if walls.namespaces:
             _enter_namespaces(folder)
         else:

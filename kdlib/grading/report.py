@@ -219,15 +219,22 @@ def _bytes(text: str) -> bytes:
 
 def _addresses(graded: Sequence[Graded]) -> list[Path]:
     """A page for each notebook, in the folders in which these lie."""
-    parent = Path(os.path.commonpath([one.path.parent for one in graded]))
+    paths = [Path(os.path.abspath(one.path)) for one in graded]
+    parent = Path(os.path.commonpath([path.parent for path in paths]))
     pages: list[Path] = []
-    for one in graded:
-        inside = Path("learners") / one.path.relative_to(parent)
-        names = itertools.chain(
-            [inside.with_suffix(".html")], (Path(f"{inside}.{n}.html") for n in itertools.count(1))
-        )
-        pages.append(next(page for page in names if page not in pages))
+    for path in paths:
+        inside = path.relative_to(parent)
+        # A page may have the name of a folder beside it.
+        folders = [f"{_plain(part)}{'_' * part.endswith('.html')}" for part in inside.parts[:-1]]
+        place, name = Path("learners", *folders), _plain(inside.stem)
+        names = itertools.chain([f"{name}.html"], (f"{name}.{n}.html" for n in itertools.count(1)))
+        pages.append(next(place / one for one in names if place / one not in pages))
     return pages
+
+
+def _plain(name: str) -> str:
+    """A name that every file system and every link takes, however a learner's system has written its own."""
+    return name.encode("utf-8", "replace")[:120].decode(errors="ignore")
 
 
 def _shown(row: Row) -> dict[str, Any]:
