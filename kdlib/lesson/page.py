@@ -22,9 +22,9 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
 from kdlib.lesson import browser, page_pictures, page_views
-from kdlib.lesson.page_views import live_views, runtime
+from kdlib.lesson.page_views import runtime
 
-__all__ = ["Body", "Heading", "body", "live_views", "render", "render_markdown", "runtime", "shell", "whole"]
+__all__ = ["Body", "Heading", "body", "render", "render_markdown", "runtime", "shell", "whole"]
 
 _MATHML = "http://www.w3.org/1998/Math/MathML"
 

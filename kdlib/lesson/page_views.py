@@ -30,20 +30,6 @@ _EXPORT = re.compile(r"^export (default \{ render \};)?", re.MULTILINE)
 _PREDICT, _OPTION = "Predict. ", "  ( ) "  # as predictions.Prediction writes itself
 
 
-def live_views(notebook: NotebookNode) -> dict[int, str]:
-    """The heroes and strips of an executed notebook as HTML, by the index of the cell that displays them.
-
-    They move in any page that holds `runtime()` once.
-    """
-    models = widget_models(notebook)
-    found = {}
-    for index, cell in enumerate(notebook.cells):
-        views = [live_view(output, models) for output in cell.get("outputs", ())]
-        if any(views):
-            found[index] = "\n".join(filter(None, views))
-    return found
-
-
 def runtime() -> str:
     """The style sheet and the script of the widgets, for each page once, wherever it stands in it."""
     style = browser.stylesheet() + browser.script("page_widgets.css")

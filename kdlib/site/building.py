@@ -10,7 +10,8 @@ from kdlib.lesson import course, runner
 from kdlib.site import laboratory, pages, search, slides
 from kdlib.site.pages import Lesson
 
-MARK = "kdlib-site.json"  # by which a folder is known as an earlier site, which may be replaced
+MARK = "kdlib-site.json"  # by which a folder is known as an earlier site: it lists all that was written there
+_NAMED = 5  # of the files that are in the way
 
 
 def build(
@@ -27,7 +28,7 @@ def build(
     The folder gets its name when it is whole. An earlier site is replaced, and stays as it was where this one fails.
 
     Args:
-        out: the folder; it may be missing, empty, or an earlier site.
+        out: the folder; it may be missing, empty, or an earlier site to which nothing was added.
         notebooks: paths of lessons; by default all lessons of the course.
         executed: the folder that `kdlib run --out` wrote, with these lessons; by default they are executed now.
         profile: as for `runner.run`.
@@ -63,16 +64,34 @@ def build(
             report(f"page of {path.stem}")
         _write(lessons, made)
         laboratory.write(made / "laboratory")
+        _mark(made)
         _put_in_place(made, out, scratch / "earlier")
     return sorted(path for path in out.rglob("*") if path.is_file())
 
 
 def _require_own(out: Path) -> None:
     """Nobody's files are in the way."""
-    if out.is_dir() and ((out / MARK).is_file() or not any(out.iterdir())):
+    if out.is_dir() and not any(out.iterdir()):
         return
-    if out.exists() or out.is_symlink():
+    if (out / MARK).is_file():
+        _require_nothing_added(out)
+    elif out.exists() or out.is_symlink():
         raise ValueError(f"out={str(out)!r} holds something else than an earlier site: choose another folder")
+
+
+def _require_nothing_added(out: Path) -> None:
+    """An earlier site is deleted, and with it would go a clone's history, a CNAME, or what else was put into it."""
+    known = {".", MARK, *json.loads((out / MARK).read_text(encoding="utf-8")).get("files", [])}
+    found = {path.relative_to(out) for path in out.rglob("*")}
+    added = sorted(
+        path.as_posix() for path in found if path.as_posix() not in known and path.parent.as_posix() in known
+    )
+    if added:
+        more = f" and {len(added) - _NAMED} more" if len(added) > _NAMED else ""
+        raise ValueError(
+            f"out={str(out)!r} is an earlier site that also holds {', '.join(added[:_NAMED])}{more}, which"
+            f" {MARK} does not list: move that out of the folder, or choose another folder"
+        )
 
 
 @contextlib.contextmanager
@@ -117,19 +136,24 @@ def _write(lessons: list[Lesson], folder: Path) -> None:
         texts[f"{lesson.name}.html"] = pages.lesson(lessons, number)
         if lesson.solutions:
             texts[f"solutions/{lesson.name}.html"] = pages.solutions(lesson)
-    texts[MARK] = json.dumps({"lessons": [lesson.name for lesson in lessons]}) + "\n"
     texts[".nojekyll"] = ""  # GitHub would leave out files whose names begin with an underscore
     (folder / "solutions").mkdir()
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
 
 
+def _mark(folder: Path) -> None:
+    """List what is in the folder, so that the next site knows what it may replace."""
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    (folder / MARK).write_text(json.dumps({"files": files}, indent=1) + "\n", encoding="utf-8")
+
+
 def _put_in_place(made: Path, out: Path, earlier: Path) -> None:
-    if out.exists():
-        out.rename(earlier)
     try:
+        if out.exists():
+            out.rename(earlier)
         made.rename(out)
-    except OSError:
-        if earlier.exists():
+    except BaseException:  # Ctrl-C, too: what is left in `earlier` is deleted
+        if earlier.exists() and not out.exists():
             earlier.rename(out)
         raise

@@ -382,6 +382,32 @@ def test_drawing_by_mouse(page):
     expect(page.locator("#bright")).to_be_hidden()
 
 
+def test_undo_brings_back_what_was_said_of_the_picture(page):
+    def said_of_it():
+        settled(page)
+        return page.locator("#shown").inner_text(), choice(page, "label").input_value()
+
+    boot = ("Ankle boot, a test image of Fashion-MNIST", "Ankle boot")
+    undo = page.get_by_role("button", name="Undo")
+    page.get_by_role("button", name="Ankle boot").click()
+    expect(page.locator("#shown")).to_have_text(boot[0])
+    pixels = grey_on(page)
+    page.get_by_role("button", name="Bag", exact=True).click()
+    expect(page.locator("#shown")).to_contain_text("Bag")
+    undo.click()
+    np.testing.assert_array_equal(grey_on(page), pixels)
+    assert said_of_it() == boot
+    assert_right(page)  # the cross-entropy, too
+    page.get_by_role("button", name="Clear").click()
+    assert said_of_it() == ("your drawing", "Ankle boot")
+    undo.click()
+    assert said_of_it() == boot
+    page.locator("#easel").click()
+    choice(page, "label").select_option("Coat")
+    undo.click()
+    assert said_of_it() == (boot[0], "Coat")  # the label was chosen after the stroke that is undone
+
+
 def test_drawing_by_finger(open_page):
     page = answered(open_page(**PHONE))
     page.get_by_role("button", name="Clear").tap()

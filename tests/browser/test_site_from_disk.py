@@ -4,6 +4,8 @@ A notebook with a hero of each kind and two strips is executed once.
 """
 
 import dataclasses
+import shutil
+from pathlib import Path
 
 import axe
 import driver
@@ -145,6 +147,16 @@ def test_what_is_found_is_reached_by_keyboard_from_any_page(open_page):
     page.get_by_text("nothing found").wait_for()
     page.keyboard.press("Escape")
     assert page.get_by_text("nothing found").is_hidden() and opened.complaints == []
+
+
+def test_a_page_that_was_passed_on_alone_says_why_it_cannot_search(open_page, folder, tmp_path):
+    opened = open_page()
+    page = opened.page
+    page.goto(Path(shutil.copy(folder / f"{NAME}.html", tmp_path)).as_uri())
+    page.get_by_role("searchbox").fill("marker")
+    page.get_by_text("without search-index.js nothing can be searched").wait_for()
+    missing = "console: Failed to load resource"
+    assert [complaint for complaint in opened.complaints if not complaint.startswith(missing)] == []
 
 
 BACKGROUND = "() => getComputedStyle(document.body).backgroundColor"

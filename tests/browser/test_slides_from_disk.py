@@ -85,6 +85,32 @@ def test_every_slide_fits_and_the_keys_turn_the_page_or_move_the_slider(browser,
         assert number(page) == figure + 2  # and on the next slide they are not
 
 
+def test_a_figures_data_are_opened_and_scrolled_by_keyboard_and_escape_gives_it_back(browser, deck):
+    with opened(browser, deck.as_uri()) as page:
+        figure = page.locator(".kd-strip").first.evaluate(
+            "(node) => Reveal.getIndices(node.closest('section')).h"
+        )
+        page.evaluate("(place) => Reveal.slide(place)", figure)
+        page.locator("section.present summary").focus()
+        page.keyboard.press("Space")
+        tables = page.locator("section.present .kd-tables")
+        tables.wait_for()
+        tables.evaluate("(node) => (node.style.maxHeight = '40px')")  # else there is nothing to scroll
+        tables.focus()
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function("(node) => node.scrollTop > 0", arg=tables.element_handle())
+        assert number(page) == figure
+        page.keyboard.press("Escape")
+        assert not page.evaluate("() => Reveal.isOverview() || document.activeElement !== document.body")
+        page.keyboard.press("ArrowRight")
+        assert number(page) == figure + 1
+        page.keyboard.press("ArrowLeft")
+        tables.focus()
+        page.keyboard.press("PageDown")
+        assert number(page) == figure + 1
+
+
 def test_a_speaker_has_notes_beside_slides_that_follow(browser, deck):
     with opened(browser, deck.as_uri()) as page:
         with page.expect_popup() as popup:

@@ -1,6 +1,6 @@
 // The slides: what the keys do, and how large a figure is that moves, where reveal.js leaves it open.
 
-const CONTROL = "input, select, textarea, button";
+const CONTROL = "input, select, textarea, button, summary, .kd-tables";
 const LARGEST = 1.6;
 const STEP = 0.05;
 
@@ -19,8 +19,9 @@ function fit(part) {
 
 const fitAll = (root) => root.querySelectorAll(".part.live").forEach(fit);
 
-// A slider that has the keyboard keeps the arrow keys (reveal.js leaves inputs alone). It gives it back on Escape, and
-// PageDown and PageUp, which a presenter's remote control sends, turn the page from everywhere.
+// A slider that has the keyboard keeps the arrow keys, and so do tables, which they scroll; the line that opens them
+// keeps Space. They give the keyboard back on Escape, and PageDown and PageUp, which a presenter's remote control sends,
+// turn the page from everywhere.
 document.addEventListener(
   "keydown",
   (event) => {
@@ -43,12 +44,16 @@ Reveal.on("slidechanged", ({ currentSlide }) => {
 Reveal.on("ready", ({ currentSlide }) => fitAll(currentSlide));
 Reveal.on("pdf-ready", () => fitAll(document));
 
+// What the speaker view sends has no target.
+const isForSlides = ({ target }) => !target?.closest?.(CONTROL);
+
 Reveal.initialize({
   width: 1280,
   height: 720,
   margin: 0,
   center: false,
   hash: true,
+  keyboardCondition: isForSlides,
   slideNumber: "c/t",
   transition: "none",
   pdfSeparateFragments: false,

@@ -9,11 +9,10 @@
 
   let loading;
   const load = () =>
-    (loading ??= new Promise((resolve, reject) => {
+    (loading ??= new Promise((resolve) => {
       const script = document.createElement("script");
       script.src = `${root}search-index.js`;
-      script.onload = resolve;
-      script.onerror = reject;
+      script.onload = script.onerror = resolve; // a page that was passed on alone has no index beside it
       document.head.append(script);
     }));
 
@@ -51,6 +50,10 @@
     found.hidden = words.length === 0;
     if (found.hidden) return;
     await load();
+    if (!window.kdIndex) {
+      status.textContent = "This page is not in its folder: without search-index.js nothing can be searched.";
+      return;
+    }
     const hits = search(words);
     const more = hits.length > MOST ? `, the first ${MOST} of them here` : "";
     status.textContent = hits.length ? `${hits.length} found${more}` : "nothing found";

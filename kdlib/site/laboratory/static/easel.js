@@ -5,9 +5,10 @@ const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowD
 
 /**
  * Make a canvas of size x size pixels an easel. `brush()` gives {width, tone}; `onChange(grey)` runs after every
- * change of the reader's, `say(text)` tells a screen reader where the cursor of the keys is.
+ * change of the reader's, `say(text)` tells a screen reader where the cursor of the keys is. `about()` gives what the
+ * page says of the picture on show, and `tell(about)`, before `onChange`, takes what it has to say from now on.
  */
-function easel({ canvas, cursor, size, brush, onChange, say }) {
+function easel({ canvas, cursor, size, brush, about, tell, onChange, say }) {
   const context = canvas.getContext("2d");
   let grey = new Uint8Array(size * size);
   const before = [];
@@ -21,7 +22,7 @@ function easel({ canvas, cursor, size, brush, onChange, say }) {
   }
 
   function keep() {
-    before.push(grey.slice());
+    before.push({ grey: grey.slice(), about: about() });
     if (before.length > KEPT) before.shift();
   }
 
@@ -95,20 +96,22 @@ function easel({ canvas, cursor, size, brush, onChange, say }) {
 
   draw();
   return {
-    /** Another picture; undo brings the old one back. */
-    show(next) {
+    /** Another picture; undo brings the old one back, and what was said of it. */
+    show(next, aboutNext) {
       keep();
+      tell(aboutNext);
       change(next.slice());
-    },
-    clear: () => {
-      keep();
-      change(new Uint8Array(size * size));
     },
     invert: () => {
       keep();
       change(grey.map((tone) => 255 - tone));
     },
-    undo: () => before.length > 0 && change(before.pop()),
+    undo: () => {
+      if (before.length === 0) return;
+      const last = before.pop();
+      tell(last.about);
+      change(last.grey);
+    },
     grey: () => grey,
   };
 }

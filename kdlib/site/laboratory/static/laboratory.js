@@ -105,6 +105,12 @@ const board = easel({
   cursor: find("cursor"),
   size: SIZE,
   brush: () => ({ width: Number(find("width").value), tone: Number(find("tone").value) }),
+  about: () => ({ given, label: state.label }),
+  tell: (about) => {
+    if (about.given === given) return; // to undo a stroke does not undo the label that the reader chose
+    given = about.given;
+    setLabel(about.label);
+  },
   onChange: (grey) => {
     find("bright").hidden = !brightAtTheEdge(grey);
     writeName(grey);
@@ -114,8 +120,7 @@ const board = easel({
 });
 for (const action of ["undo", "invert"]) find(action).addEventListener("click", board[action]);
 find("clear").addEventListener("click", () => {
-  given = { name: "your drawing", grey: null };
-  board.clear();
+  board.show(new Uint8Array(SIZE * SIZE), { given: { name: "your drawing", grey: null }, label: state.label });
 });
 
 /** What is on the easel: what was given, and whether the reader has painted on it. */
@@ -141,9 +146,8 @@ async function take(blob, name, label = null) {
     const { grey, animation } = await pictureOf(blob, facts.limits, SIZE);
     if (mine !== taken) return;
     write(find("complaint"), "");
-    given = { name: animation ? `${name}: an animation, of which this is the first picture` : name, grey };
-    if (label !== null) setLabel(label);
-    board.show(grey);
+    const shown = animation ? `${name}: an animation, of which this is the first picture` : name;
+    board.show(grey, { given: { name: shown, grey }, label: label ?? state.label });
   } catch (error) {
     if (mine !== taken) return;
     const reason = error instanceof Refused ? error.message : `The picture cannot be read: ${error.message}`;
