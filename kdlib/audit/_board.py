@@ -44,7 +44,8 @@ def as_html(rows: pandas.DataFrame) -> str:
     heads = "".join(f'<th scope="col" style="{_CELL}">{head}</th>' for head in _HEADS)
     body = "".join(_row(number, row) for number, row in rows.iterrows())
     return (
-        '<table style="font-size:15px;line-height:1.4;border-collapse:collapse;width:100%;table-layout:fixed">'
+        '<table style="font-size:15px;line-height:1.4;border-collapse:collapse;width:100%;table-layout:fixed;'
+        'overflow-wrap:anywhere">'  # long names of code would make it scroll, out of reach of the keyboard
         f"<colgroup>{columns}</colgroup>"
         f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
     )

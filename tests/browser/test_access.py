@@ -11,7 +11,7 @@ from serving import serving
 from test_lab import EVERY_WIDGET, PICTURE
 from uploads import file_of, noise
 
-from kdlib import site
+from kdlib import audit, site
 
 TWIN = 'widgets.twin(draw, [{"place": 1}, {"place": 5}], caption="A marker moves.")'
 CHOICES = """
@@ -190,6 +190,14 @@ def test_a_picture_in_a_page_has_its_text_and_its_data(open_page, pages):
     assert page.get_by_role("img", name="A marker moves.").count() == 1
     tables = page.locator("details.kd-data table caption")
     assert {"place = 1", "place = 5"} <= set(tables.all_inner_texts())
+
+
+def test_nothing_in_the_audit_is_wider_than_its_place(browser):
+    page = browser.new_page(viewport={"width": 900, "height": 700})
+    page.set_content(f"<main>{audit.as_html(audit.table(topic='code'))}</main>")
+    wider = "() => [...document.querySelectorAll('td')].filter((cell) => cell.scrollWidth > cell.clientWidth).length"
+    assert page.evaluate(wider) == 0 < page.locator("td").count()
+    page.close()
 
 
 # ------------------------------------------------------------------ JupyterLab
