@@ -42,7 +42,7 @@ def test_the_page_answers_inside_a_notebook_until_its_button_stops_it(open_noteb
 
 def test_the_tool_takes_a_small_picture_of_the_page_with_its_answer(browser, exported):
     server = background.Server(exported)
-    screenshot = picture_of_page.taken(browser, server.address)
+    screenshot, answer = picture_of_page.taken(browser, server.address)
     server.stop()
     packed = picture_of_page.packed(screenshot)
     before, after = (Image.open(io.BytesIO(content)).convert("RGB") for content in (screenshot, packed))
@@ -50,3 +50,7 @@ def test_the_tool_takes_a_small_picture_of_the_page_with_its_answer(browser, exp
     assert len(packed) < 120_000
     blue = (0, 114, 178)  # the first model's bars, by the page's style
     assert blue in {colour for _, colour in before.getcolors(2**24)}
+    assert list(answer.columns) == ["class", "probability"] and len(answer) == 2 * 3  # two models, three answers each
+    shares = [float(share.removesuffix(" %")) for share in answer["probability"]]
+    for three in (shares[:3], shares[3:]):
+        assert 100 >= three[0] >= three[1] >= three[2] >= 0
