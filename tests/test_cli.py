@@ -58,7 +58,7 @@ print(sys.executable, kdlib.__file__, os.getcwd(), sep="\\n")
     notebooks = [
         write_notebook(folder / "lessons" / "same.ipynb", says),
         write_notebook(folder / "solutions" / "same.ipynb", "profile = 3\nraise RuntimeError('on purpose')"),
-        write_notebook(folder / "dies.ipynb", "import os; os._exit(1)"),
+        write_notebook(folder / "dies.ipynb", "print('alive')", "import os; os._exit(1)"),
         folder / "unreadable.ipynb",
         write_notebook(folder / "plain.ipynb", "print('no parameters')", parameters=False),
     ]
@@ -85,6 +85,13 @@ def test_summary_carries_the_exception_of_each_failure(executed):
     assert raised == "In [3]: RuntimeError: on purpose"
     assert "Kernel died" in died
     assert "does not appear to be JSON" in unreadable
+
+
+def test_what_a_notebook_printed_before_its_kernel_died_is_kept(executed):
+    _, _, out = executed
+    assert printed(out / "dies.ipynb") == "alive\n" and "alive" in (out / "dies.html").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_notebooks_of_one_name_keep_their_folders(executed):

@@ -26,11 +26,27 @@ from kdlib import _files
 from kdlib.lesson import course, page, profiles
 
 _STOP_SECONDS = 10
-# What a shell starts in the background ignores SIGINT and hands that on; papermill ends its kernel on SIGINT.
+# What a shell starts in the background ignores SIGINT and hands that on; papermill ends its kernel on SIGINT. What is
+# set to None is not imported: jsonschema would spend 2 s on a grammar of internationalised addresses, which no
+# notebook is checked by, and does without where it is not installed. And the notebook is written when it ends, however
+# it ends, instead of before and after each cell, which takes a tenth of the time of a short lesson.
 _PAPERMILL = """
-import signal
+import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.modules["rfc3987_syntax"] = None
 from papermill.cli import papermill
+from papermill.engines import NBClientEngine, papermill_engines
+
+class WrittenAtTheEnd(NBClientEngine):
+    @classmethod
+    def execute_managed_notebook(cls, execution, *arguments, **options):
+        path, execution.output_path = execution.output_path, None
+        try:
+            super().execute_managed_notebook(execution, *arguments, **options)
+        finally:
+            execution.output_path = path
+
+papermill_engines.register("at-the-end", WrittenAtTheEnd)
 papermill()
 """
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -180,6 +196,8 @@ class _Batch:
         command += [
             "--kernel",
             "python3",
+            "--engine",
+            "at-the-end",
             "--language",
             "python",
             "--cwd",
