@@ -367,8 +367,8 @@ print(*(f"{name}: {metrics.accuracy(network, validation):.0%} on validation" for
 # %% tags=["projector"]
 ARMS = [lesson11.LONGER, lesson11.DISTILLED, lesson11.UNLABELLED, lesson11.FED_BY_STUDENTS, lesson11.FROM_SCRATCH, lesson11.LIKE_ITSELF, lesson11.UNTRAINED]
 worth = {arm: ahead(arm, lesson11.LABELS) for arm in ARMS}
-print(f"{len(accuracy)} folders of {lesson11.IMAGES} files and {lesson11.MORE} unsorted: labels {accuracy[lesson11.LABELS].mean():.1%}, the teacher itself {accuracy[lesson11.ITSELF].mean():.1%}")
-print(f"with unsorted photographs, over labels three times as long: {plots.points(ahead(lesson11.UNLABELLED, lesson11.LONGER))}; over a student of the same teacher without ImageNet: {plots.points(ahead(lesson11.UNLABELLED, lesson11.FROM_SCRATCH))}")
+print(f"{len(accuracy)} folders of {lesson11.IMAGES} files and {lesson11.MORE} unsorted: labels {accuracy[lesson11.LABELS].mean():.1%}, the teacher itself {accuracy[lesson11.ITSELF].mean():.1%}, its network without ImageNet, trained for longer, {accuracy[lesson11.SCRATCH_ITSELF].mean():.1%}")
+print(f"with unsorted photographs, over labels three times as long: {plots.points(ahead(lesson11.UNLABELLED, lesson11.LONGER))}; over a student of the network without ImageNet: {plots.points(ahead(lesson11.UNLABELLED, lesson11.FROM_SCRATCH))}")
 
 # %% tags=["projector"]
 same_prediction.compare(worth[lesson11.DISTILLED])
@@ -390,7 +390,7 @@ figures.show(figure, "how far students are ahead of one of labels that sees as m
 
 # %% [markdown]
 # **What this says.** From the *same* photographs no gain is seen: the interval reaches from a loss to nothing. One explanation is that a teacher says little beyond the labels about the photographs to which it was fitted; this lesson does not test it. Three times as many epochs of labels are not told apart from one time. What is missing is photographs, and there the teacher pays, without a single label; the student stays behind its teacher, by less than it gained.
-# The controls say that the photographs alone do not do it: with the student of three times as many epochs for a teacher they are worth little. A random network, whose outputs mean no class, leaves the student at chance. The teacher's network without ImageNet, trained on the few photographs alone in larger pictures and four times as many epochs, teaches about half of the gain; knowing ImageNet adds the rest. Fed by the student's numbers this teacher is not told apart from itself.
+# The controls say that the photographs alone do not do it: with the student of three times as many epochs for a teacher they are worth little. A random network, whose outputs mean no class, leaves the student at chance. The teacher's network without ImageNet, trained on the labels of the few photographs for twelve times as many epochs, at a higher rate, teaches no less: here ImageNet saves epochs, and what the student gains by is a larger network that saw the same labels on larger pictures. Fed by the student's numbers this teacher is not told apart from itself.
 #
 # ## 6. Choose, and ship
 #
@@ -475,13 +475,13 @@ print(lab, f"the difference on the test images: {plots.points(metrics.Interval(*
 # - A random cut leaks where photographs are there twice; a model that remembers looks better than it is.
 # - A pretrained teacher keeps its own mean, standard deviation and size. Fed otherwise it is another teacher, silently.
 # - Labels are disputed by a network that has not learned them; a person decides.
-# - Compare with the dull things: the most frequent class, raw pixels, labels for longer, a teacher that knows nothing.
+# - Compare with the dull things: the most frequent class, raw pixels, labels for longer, a teacher that knows nothing, a teacher without ImageNet.
 # - Validation chooses, test is looked at once, and its interval is stated.
 #
 # ### What is honest here, and what is not
 #
 # - The garments are pasted on two photographs: real folders are harder in other ways, and what a teacher is worth depends on them.
-# - All students share one recipe that nobody tuned, neither for labels nor for the teacher; with other rates or temperatures the differences would be others.
+# - All students share one recipe that nobody tuned, neither for labels nor for the teacher; with other rates or temperatures the differences would be others. Of the network without ImageNet alone the setting was chosen, as the best of five on the judges of two of these ten folders, which favours it; fine-tuning as carefully chosen may be ahead again.
 # - The unsorted photographs are of the same kind as the sorted ones. Others help less.
 # - The teacher is one small network at few pixels; a larger one would know more.
 # - Accuracies in the recorded table are on photographs with right labels, more of them than your test split has.
@@ -510,8 +510,8 @@ assert YOURS or leak.mean > 0
 assert abs(kept - teachers.cached_logits(teacher, train)).max() < 1e-3 * kept.abs().max()
 assert ahead(lesson11.ITSELF, lesson11.STUDENTS).high < 0.02 and ahead(lesson11.ITSELF, lesson11.NOTHING).low > 0.2
 assert worth[lesson11.LONGER].low < 0 < worth[lesson11.LONGER].high and worth[lesson11.DISTILLED].high < 0.01
-assert worth[lesson11.UNLABELLED].low > 0.1 and ahead(lesson11.UNLABELLED, lesson11.LONGER).low > 0.08 and ahead(lesson11.UNLABELLED, lesson11.FROM_SCRATCH).low > 0.03
+assert worth[lesson11.UNLABELLED].low > 0.1 and ahead(lesson11.UNLABELLED, lesson11.LONGER).low > 0.08 and ahead(lesson11.UNLABELLED, lesson11.FROM_SCRATCH).high < 0.02
 assert worth[lesson11.UNLABELLED].mean > 0.6 * ahead(lesson11.ITSELF, lesson11.LABELS).mean
 assert ahead(lesson11.UNLABELLED, lesson11.LIKE_ITSELF).low > 0.08 and worth[lesson11.LIKE_ITSELF].high < 0.04
-assert 0.4 < worth[lesson11.FROM_SCRATCH].mean / worth[lesson11.UNLABELLED].mean < 0.65 and worth[lesson11.FROM_SCRATCH].low > 0.04 and worth[lesson11.UNTRAINED].high < -0.3 and abs(ahead(lesson11.UNLABELLED, lesson11.FED_BY_STUDENTS).mean) < 0.02
+assert worth[lesson11.FROM_SCRATCH].low > 0.1 and lesson11.SCRATCH_EPOCHS == 12 * lesson11.TEACHER_EPOCHS and lesson11.SCRATCH_RATE > lesson11.TEACHER_RATE and worth[lesson11.UNTRAINED].high < -0.3 and abs(ahead(lesson11.UNLABELLED, lesson11.FED_BY_STUDENTS).mean) < 0.02
 assert files["8 bits"].stat().st_size < 0.5 * files["float"].stat().st_size

