@@ -6,8 +6,6 @@ import numpy as np
 import pandas
 import torch
 import torch.nn.functional as F
-from scipy.cluster import hierarchy
-from scipy.spatial.distance import squareform
 from torch import Tensor
 
 from kdlib import inference, metrics, models, sweeps, teachers, training
@@ -128,6 +126,10 @@ def class_tree(table: Tensor) -> np.ndarray:
 
     Two classes lie -log of the mean of what they give each other apart; clusters are joined by average linkage.
     """
+    # Imported here, as other lessons import this file for its table, not for its tree.
+    from scipy.cluster import hierarchy
+    from scipy.spatial.distance import squareform
+
     table = table.double()
     distance = -((table + table.T) / 2).log().numpy()
     np.fill_diagonal(distance, 0)
@@ -136,6 +138,8 @@ def class_tree(table: Tensor) -> np.ndarray:
 
 def families(tree: np.ndarray) -> set[frozenset[int]]:
     """The sets of classes that a tree joins, from pairs up to all but the whole."""
+    from scipy.cluster import hierarchy
+
     joined = {frozenset(node.pre_order()) for node in hierarchy.to_tree(tree, rd=True)[1]}
     return {family for family in joined if 1 < len(family) <= len(tree)}
 

@@ -9,8 +9,6 @@ from typing import NamedTuple
 import pandas
 import torch
 from jaxtyping import Float
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -59,6 +57,10 @@ def unseen(split: str, seed: int) -> Unseen:
 
 def probe(fitted_on: Tensor, labels: Tensor, measured_on: Tensor, truth: Tensor, penalty: float) -> float:
     """The accuracy of a logistic regression on standardised embeddings; `penalty` is the inverse strength C."""
+    # Imported here, as lessons 07 and 10 read this experiment's table and need no scikit-learn.
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
     scaler = StandardScaler().fit(fitted_on)
     linear = LogisticRegression(C=penalty, max_iter=500).fit(scaler.transform(fitted_on), labels)
     return float(linear.score(scaler.transform(measured_on), truth))
