@@ -390,7 +390,7 @@ figures.show(figure, "how far students are ahead of one of labels that sees as m
 
 # %% [markdown]
 # **What this says.** From the *same* photographs no gain is seen: the interval reaches from a loss to nothing. One explanation is that a teacher says little beyond the labels about the photographs to which it was fitted; this lesson does not test it. Three times as many epochs of labels are not told apart from one time. What is missing is photographs, and there the teacher pays, without a single label; the student stays behind its teacher, by less than it gained.
-# The controls say that the photographs alone do not do it: with the student of three times as many epochs for a teacher they are worth little. A random network, whose outputs mean no class, leaves the student at chance. The teacher's network without ImageNet, trained on the labels of the few photographs for twelve times as many epochs, at a higher rate, teaches no less: here ImageNet saves epochs, and what the student gains by is a larger network that saw the same labels on larger pictures. Fed by the student's numbers this teacher is not told apart from itself.
+# The controls say that the photographs alone do not do it: with the student of three times as many epochs for a teacher they are worth little. A random network, whose outputs mean no class, leaves the student at chance. The teacher's network without ImageNet, trained on the labels of the few photographs for twelve times as many epochs, at a higher rate, teaches no less: what ImageNet gives here, more epochs give as well, and the student gains from a larger network that saw the same labels on larger pictures. Fed by the student's numbers this teacher is not told apart from itself.
 #
 # ## 6. Choose, and ship
 #
