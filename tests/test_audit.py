@@ -433,6 +433,11 @@ def test_the_board_filters_by_verdict_and_topic(whole):
     assert shown.value == audit.as_html(audit.table(topic="size"))
 
 
+def test_where_there_is_no_kernel_the_board_says_what_it_is(whole):
+    words = audit.board(without=["A1"])._repr_mimebundle_()["text/plain"]
+    assert words.startswith(f"{len(whole) - 1} claims behind two choices") and "JupyterLab" in words
+
+
 # --- the command
 
 

@@ -42,7 +42,7 @@ SEEDS, JUDGES, UNSORTED = range(10), 1000, 2000  # where the seeds of the other 
 
 LABELS, LONGER = "labels", "labels, three times as long"
 DISTILLED, UNLABELLED = "distilled", "distilled, with unsorted photographs"
-UNTRAINED, LIKE_ITSELF = "an untrained teacher, with these", "a teacher of labels alone, with these"
+UNTRAINED, LIKE_ITSELF = "an untrained teacher, with these", "a student of labels for a teacher, with these"
 FROM_SCRATCH = "the same network without ImageNet, with these"
 FED_BY_STUDENTS = "a teacher fed by the student's mean and std, with these"
 SCRATCH_ITSELF = "the same network without ImageNet"

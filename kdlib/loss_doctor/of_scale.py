@@ -86,8 +86,8 @@ def does_it_keep_its_size_with_more_classes(patient: Patient, like: Likeness, ki
     )
     growth = math.log(times) / math.log(_MORE_CLASSES)
     if growth > -_EXPONENT:
-        note = ": it is summed over the classes" if growth > _EXPONENT else ""
-        return Answer(question, True, f"{finding}{note}.")
+        note = "summed over the classes" if growth > _EXPONENT else "not divided by their number"
+        return Answer(question, True, f"{finding}: it is {note}.")
     if kind == SIGMOIDS or form == SQUARES:
         return Answer(
             question, True,
