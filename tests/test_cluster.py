@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 
+import dask
 import pandas
 import pytest
 import torch
@@ -16,7 +17,10 @@ from kdlib import data, models, sweeps
 
 @pytest.fixture(scope="module")
 def client():
+    # A LocalCluster gives up a worker that is not back 15 s after it was lost, and starts no other in its place. On a
+    # busy machine both would be gone when they are killed again and again, and who waits for them waits for ever.
     with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"}),
         LocalCluster(n_workers=2, threads_per_worker=2, processes=True, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):

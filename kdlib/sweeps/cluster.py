@@ -2,7 +2,8 @@
 
 Needs dask.distributed on this side and kdlib on the workers. A worker that is lost is the cluster's business:
 what it ran and what it held is computed again elsewhere, until a group has lost several workers and is given
-up.
+up. Where the cluster has no worker left, a sweep waits until it has one: a LocalCluster gives up for good what is
+not back after `distributed.deploy.lost-worker-timeout`, 15 s.
 """
 
 import functools
